@@ -1,0 +1,56 @@
+# Every target sets itself up in .venv and reuses it; all they need is make and Python 3.11 or newer with venv.
+
+PYTHON ?= python3#  what makes .venv; `make clean` before changing it
+WORKERS ?= 0#       pytest processes; 0 is none beside the first, which is best here: one JAX process uses all cores
+ARGS ?=#            more arguments for pytest or the demo
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check#  errors alone
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+demo: .venv/core ## search 256 networks for handwritten digits, and print the best
+	@$(BIN)/vtune demo $(ARGS)
+
+test: .venv/test ## run the tests: make test ARGS="-k ladder", WORKERS=2
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: .venv/check ## format, lint, types, import layers, sizes and names
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --quiet tests/test_house.py
+
+bench: .venv/core ## run every benchmark, one after the other
+	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file"; done
+
+clean: ## remove .venv and all that the tools left behind
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The set-up. Each stamp waits for the one before it, so that `make -j` never runs two pips in one .venv.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo 'vtune needs Python 3.11 or newer with its venv module, and $(PYTHON) here is:'; \
+		$(PYTHON) --version || true; \
+		echo 'Install one (Debian, Ubuntu: apt install python3-venv), or name another: make PYTHON=python3.12 $(MAKECMDGOALS)'; \
+		exit 1; } >&2
+	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; exit 1; }
+
+.venv/core: pyproject.toml $(BIN)/python
+	@echo 'Installing vtune in .venv: a few minutes the first time'
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/test: .venv/core
+.venv/check: .venv/test # pyright reads what the tests import
+.venv/test .venv/check: .venv/%:
+	@echo 'Installing what `make $*` needs'
+	@$(PIP) --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,159 @@
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.test_tables import result_of, table_of
+from vtune.results.store import Folder, read_folder
+
+RECORD = {"data": "digits", "metric": "accuracy", "seconds": 1.5, "space": {"layers": "integers(1, 4)"}, "seed": 0}
+
+
+def table():
+    return table_of(
+        result_of(0, 0.1, parent=None, params={"learning_rate": 0.1 + 0.2, "layers": 3}),
+        result_of(1, 0.9, parent=0, params={"learning_rate": 1e-8, "layers": 4}),
+        result_of(2, math.nan),
+    )
+
+
+def test_a_study_comes_back_as_it_was_written(tmp_path):
+    given = table()
+    Folder(tmp_path / "study").write(RECORD, given)
+    record, trials, curves = read_folder(tmp_path / "study")
+    assert record == RECORD
+    pd.testing.assert_frame_equal(trials.sort_index(), given.trials, check_dtype=False, rtol=1e-15)
+    pd.testing.assert_frame_equal(curves, given.curves, rtol=1e-15)
+
+
+def test_trials_stand_best_first(tmp_path):
+    Folder(tmp_path).write(RECORD, table())
+    assert read_folder(tmp_path)[1].index.tolist() == [1, 0, 2]
+
+
+def test_strings_that_look_like_gaps_are_kept(tmp_path):
+    values = ["None", "NA", 'a,"b"\nc', "<b>"]
+    results = [result_of(i, params={"x": value}) for i, value in enumerate(values)]
+    Folder(tmp_path).write(RECORD, table_of(*results, names=("x",)))
+    assert read_folder(tmp_path)[1]["x"].tolist() == values
+
+
+def test_a_study_without_trials_can_be_written(tmp_path):
+    Folder(tmp_path).write(RECORD, table_of())
+    record, trials, curves = read_folder(tmp_path)
+    assert (record, len(trials), len(curves)) == (RECORD, 0, 0)
+
+
+def test_writing_again_replaces_the_files_and_leaves_no_others(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write(RECORD, table_of(result_of(0)))
+    folder.write(RECORD | {"seconds": 3.0}, table())
+    record, trials, _ = read_folder(tmp_path)
+    assert (record["seconds"], len(trials)) == (3.0, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.csv", "study.json", "trials.csv"]
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    folder = Folder(tmp_path)
+    folder.write(RECORD, table_of(result_of(0)))
+
+    def to_half_a_csv(self, path):
+        path.write_text("trial_id,lay")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", to_half_a_csv)
+    with pytest.raises(OSError, match="No space left"):
+        folder.write(RECORD, table())
+    assert len(read_folder(tmp_path)[1]) == 1
+
+
+def test_a_record_that_json_cannot_hold_is_refused_before_any_file_is_written(tmp_path):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        Folder(tmp_path).write({"space": object()}, table())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parents_are_made_and_nothing_is_left_of_the_check(tmp_path):
+    folder = Folder(str(tmp_path / "a" / "b"))
+    assert folder.path == tmp_path / "a" / "b"
+    assert list(folder.path.iterdir()) == []
+
+
+def test_a_relative_path_survives_a_change_of_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Folder("study")
+    monkeypatch.chdir(os.path.dirname(tmp_path))
+    folder.write(RECORD, table())
+    assert (tmp_path / "study" / "study.json").exists()
+
+
+@pytest.mark.parametrize("name", ["study.json", "trials.csv", "curves.csv"])
+def test_a_folder_with_a_study_is_not_overwritten(tmp_path, name):
+    first = tmp_path / "study"
+    (tmp_path / "study-2").mkdir()
+    first.mkdir()
+    (first / name).write_text("precious")
+    with pytest.raises(FileExistsError, match=rf"study.* holds the {name} of another study.* such as .*study-3"):
+        Folder(first)
+    assert (first / name).read_text() == "precious"
+
+
+def test_other_files_are_welcome(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    Folder(tmp_path).write(RECORD, table())
+    assert (tmp_path / "notes.txt").read_text() == "hello"
+
+
+def test_a_folder_below_a_file_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match=r"file/study.* cannot be made \(Not a directory\); write one"):
+        Folder(tmp_path / "file" / "study")
+    with pytest.raises(FileExistsError, match=r"file.* cannot be made \(File exists\); write one"):
+        Folder(tmp_path / "file")
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(PermissionError, match=r"cannot be written to \(Permission denied\); write one that you own"):
+        Folder(tmp_path)
+
+
+def test_reading_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.* is not there"):
+        read_folder(tmp_path / "nowhere")
+
+
+def test_reading_an_empty_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no study\.json, so no search"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "not in the format"),
+        ("{}", "not in the format"),
+        (json.dumps({"format": "vtune study 99"}), "not in the format"),
+    ],
+)
+def test_reading_the_folder_of_something_else(tmp_path, text, problem):
+    (tmp_path / "study.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"study\.json .*{problem}"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text(""), lambda path: path.write_text("a,b")])
+@pytest.mark.parametrize("name", ["trials.csv", "curves.csv"])
+def test_reading_a_damaged_table(tmp_path, name, damage):
+    Folder(tmp_path).write(RECORD, table())
+    damage(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} cannot be read as a table"):
+        read_folder(tmp_path)

@@ -1,0 +1,120 @@
+"""The command line, ``vtune demo | search | show``. What is heavy is imported late, so that ``--help`` is quick."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any, Literal
+
+USER_ERROR, INTERRUPTED = 2, 130
+"""Exit codes beside 0; the second is what a shell reports after Ctrl-C."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 2 for a mistake of the user's, 130 after Ctrl-C.
+
+    Args:
+        argv: what stands after ``vtune`` on the command line; ``sys.argv`` by default.
+
+    Raises:
+        SystemExit: after ``--help`` and ``--version``, and for arguments that make no command (exit code 2).
+
+    Example:
+        >>> main(["show", "no/such/folder"])
+        2
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except (ValueError, TypeError, OSError) as error:
+        return _fail(f"error: {error}", USER_ERROR)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("vtune", description="Trains hundreds of networks at once to find the best one.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="search 256 networks for handwritten digits, eight hyperparameters each")
+    demo.set_defaults(command=_demo)
+    _add_search_options(demo)
+
+    search = commands.add_parser("search", help="search a space on data of your own")
+    search.set_defaults(command=_search)
+    search.add_argument("--data", default="digits", metavar="digits|FILE.npz|FILE.csv", help="default: %(default)s")
+    search.add_argument("--space", metavar="FILE.toml", help="lines such as `layers = { integers = [1, 4] }`")
+    search.add_argument("--optimizer", default="adam", help="default: %(default)s")
+    _add_search_options(search)
+
+    show = commands.add_parser("show", help="print what a search left in its folder")
+    show.set_defaults(command=_show)
+    show.add_argument("folder", metavar="FOLDER")
+    return parser
+
+
+def _add_search_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strategy", default="coarse_to_fine", help="what to try next; default: %(default)s")
+    parser.add_argument("--trials", type=int, default=256, metavar="N", help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=20, metavar="N", help="of each trial; default: %(default)s")
+    parser.add_argument("--chunk", type=_chunk, default="auto", metavar="auto|N", help="trials in one call")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    parser.add_argument("--folder", metavar="FOLDER", help="where to keep the trials; default: nowhere")
+
+
+def _chunk(text: str) -> int | Literal["auto"]:
+    if text == "auto" or text.isdecimal():
+        return "auto" if text == "auto" else int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of trials; write one such as 64, or auto")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("vtune")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from vtune.space import default_space
+
+    _run(arguments, default_space("adam", tiers=(1, 2, 3, 4)), data=None, optimizer="adam")
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    from vtune.files import load_data
+    from vtune.space import default_space
+    from vtune.spacefile import read_space
+
+    space = read_space(arguments.space) if arguments.space else default_space(arguments.optimizer)
+    _run(arguments, space, load_data(arguments.data), arguments.optimizer)
+
+
+def _run(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, optimizer: str) -> None:
+    from vtune.study import search
+    from vtune.training.mlp import MLP
+
+    options = {name: getattr(arguments, name) for name in ("strategy", "trials", "epochs", "chunk", "seed", "folder")}
+    study = search(MLP, space, data, optimizer=optimizer, **options)
+    print(study.summary())
+    print(_verdict(study.metric, study.best_score, study.test_score))
+
+
+def _verdict(metric: str, best_score: float, test_score: float | None) -> str:
+    part, score = ("validation", best_score) if test_score is None else ("held-out", test_score)
+    return f"{part} {metric} {score:{'.3f' if metric == 'accuracy' else '.4g'}}"
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from vtune.results.store import read_folder
+    from vtune.results.summary import summary
+
+    record, trials, _ = read_folder(arguments.folder)
+    print(summary(trials, data=record["data"], metric=record["metric"], seconds=record["seconds"]))
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"vtune: {message}", file=sys.stderr)
+    return code

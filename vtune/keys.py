@@ -1,0 +1,52 @@
+"""The tree of random keys: every draw of a study has its own place in it, so no draw depends on another.
+
+A study's root key comes from its seed. Below it hang one branch for what belongs to the study (the split of its
+data, the points of its trials by trial id) and one for each seed index (initial weights, data order, noise), which
+the trials of a round share: they are compared on common random numbers.
+"""
+
+import enum
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Int, Key, UInt32
+
+IMPLEMENTATION = "threefry2x32"
+"""Stated wherever a key is made: under vmap, other implementations draw the whole batch from the first key."""
+
+
+class Purpose(enum.IntEnum):
+    """What a key is for; the last fold of every path through the tree."""
+
+    SPLIT = 0
+    SAMPLE = 1
+    WEIGHTS = 2
+    ORDER = 3
+    NOISE = 4
+
+
+def seed_words(seed: int) -> UInt32[np.ndarray, "2"]:
+    """The root key of ``seed`` as raw words, made on the host: making keys one by one compiles for each.
+
+    Example:
+        >>> seed_words(7).tolist()
+        [0, 7]
+    """
+    return np.array([(seed >> 32) & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32)
+
+
+def from_words(words: UInt32[Array | np.ndarray, "2"]) -> Key[Array, ""]:
+    """The typed key with these raw words. Call it inside a jitted function."""
+    return jax.random.wrap_key_data(jnp.asarray(words), impl=IMPLEMENTATION)
+
+
+def study_key(root: Key[Array, ""], purpose: Purpose) -> Key[Array, ""]:
+    """The key of what belongs to the study as a whole: its split, its samples."""
+    return jax.random.fold_in(root, purpose)
+
+
+def seed_key(root: Key[Array, ""], seed_index: Int[Array, ""]) -> Key[Array, ""]:
+    """The key of what the trials of one seed index share; fold in WEIGHTS, ORDER or NOISE."""
+    return jax.random.fold_in(jax.random.fold_in(root, len(Purpose)), seed_index)

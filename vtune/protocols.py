@@ -1,0 +1,201 @@
+"""The words of vtune as types. Imports nothing of vtune, so that every other module may import it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float, Int, PyTree
+
+FRESH = -1
+"""The parent of a trial that starts from new weights."""
+
+RUNNING, DIVERGED, IDLE = 0, 1, 2
+"""What a lane is doing: training, frozen after a non-finite step, or filling up its chunk."""
+
+Hparams = Mapping[str, Any]
+"""One trial's hyperparameters by name: scalars, traced or not, and strings."""
+
+
+class Axis(NamedTuple):
+    """One varying parameter as a strategy sees it: an edge of the unit cube.
+
+    Attributes:
+        name: its name in the space.
+        levels: how many values it can take; ``None`` for a continuous one.
+        is_ordered: whether neighbouring levels are neighbouring values.
+    """
+
+    name: str
+    levels: int | None
+    is_ordered: bool
+
+
+class Plan(NamedTuple):
+    """What a strategy wants trained next: one row a lane, padded to the strategy's ``max_lanes``.
+
+    Attributes:
+        trial_id: never reused; rising in every plan.
+        parent: the trial's own id to continue it, another's to start from a copy of its weights, ``FRESH``
+            to start anew.
+        points: the hyperparameters as points of the unit cube, one column an axis. The study decodes them
+            on the host in float64, so a strategy stays pure, jit-able and ignorant of units.
+        budget: epochs offered to the trial in all.
+        active: False for padding.
+    """
+
+    trial_id: Int[Array, " lanes"]
+    parent: Int[Array, " lanes"]
+    points: Float[Array, "lanes axes"]
+    budget: Int[Array, " lanes"]
+    active: Bool[Array, " lanes"]
+
+
+class Strategy(NamedTuple):
+    """What to try next, as pure functions on arrays. It never trains and never writes.
+
+    Attributes:
+        init: ``init(key) -> state``.
+        ask: ``ask(key, state) -> Plan``; the key is the same at every call, points are drawn by trial id.
+        tell: ``tell(state, plan, scores) -> state``; scores are lower-is-better, one a lane, non-finite for
+            a trial that diverged.
+        done: ``done(state) -> bool``; once True, True for ever.
+        max_lanes: the number of rows of every plan.
+        keeps: whose weights must outlive their plan: "none", "round" or "best".
+        lag: how many plans may be open at once beyond the first.
+    """
+
+    init: Callable[[Array], PyTree]
+    ask: Callable[[Array, PyTree], Plan]
+    tell: Callable[[PyTree, Plan, Array], PyTree]
+    done: Callable[[PyTree], Any]
+    max_lanes: int
+    keeps: Literal["none", "round", "best"] = "none"
+    lag: int = 0
+
+
+@runtime_checkable
+class StrategyFactory(Protocol):
+    """A strategy before its search is known: what ``vtune.strategies.coarse_to_fine(rounds=4)`` returns."""
+
+    def __call__(self, axes: Sequence[Axis], *, trials: int, epochs: int) -> Strategy:
+        """Returns the strategy for a cube with these axes, ``trials`` new trials in all, ``epochs`` each at most."""
+        ...
+
+
+class Shapes(NamedTuple):
+    """What a model function may ask of the data and the rung.
+
+    Attributes:
+        inputs: the shape of one row of x.
+        outputs: numbers the network puts out for a row: classes, or columns of a regression target.
+        sizes: for an elastic model, the padded size of each of its elastic hyperparameters; the true ones,
+            in ``hparams``, are at most these and traced. Empty otherwise.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: int
+    sizes: Mapping[str, int] = {}
+
+
+class LaneState(NamedTuple):
+    """All that training changes in one trial. A chunk holds these stacked along a leading lanes axis."""
+
+    params: PyTree
+    optimizer_state: PyTree
+    model_state: PyTree
+    step: Int[Array, "*lanes"]
+    epoch: Int[Array, "*lanes"]
+    status: Int[Array, "*lanes"]
+    diverged_step: Int[Array, "*lanes"]
+
+
+class Task(NamedTuple):
+    """How ONE trial is trained; hyperparameters are scalars, vmap makes the lanes.
+
+    Attributes:
+        init: ``init(key, hparams) -> LaneState``.
+        loss_sum: ``loss_sum(params, state, hparams, x, y, weight, key) -> (sum, model state)``: the weighted sum
+            of the rows' losses, differentiated by the engine for ``params``.
+        update: ``update(state, grads, hparams) -> LaneState``: one optimizer step from mean gradients.
+        metric_sums: ``metric_sums(state, hparams, x, y, weight) -> sums``: the loss and then each metric.
+        metrics: the names of what ``metric_sums`` returns; the first is "loss".
+    """
+
+    init: Callable[[Array, Hparams], LaneState]
+    loss_sum: Callable[..., tuple[Array, PyTree]]
+    update: Callable[[LaneState, PyTree, Hparams], LaneState]
+    metric_sums: Callable[..., Float[Array, " metrics"]]
+    metrics: tuple[str, ...]
+
+
+class Rung(NamedTuple):
+    """One program of the ladder: all that decides its shapes, and with them its bits.
+
+    Attributes:
+        sizes: padded size of each elastic hyperparameter, as sorted (name, size) pairs.
+        structure: the hyperparameters that are constants of the program, as sorted (name, value) pairs.
+        lanes: trials per chunk.
+        rows: rows per micro-batch.
+        is_shared: whether all lanes read the same rows at the same time (``rows`` divides every batch size).
+        accumulates: whether a mini-batch may take more than one micro-batch.
+    """
+
+    sizes: tuple[tuple[str, int], ...]
+    structure: tuple[tuple[str, Any], ...]
+    lanes: int
+    rows: int
+    is_shared: bool
+    accumulates: bool
+
+
+class Chunk(NamedTuple):
+    """Up to ``rung.lanes`` trials of one rung and one budget, trained by the same calls.
+
+    Attributes:
+        rung: whose program trains them.
+        trial_ids: one a trial.
+        hparams: complete ones, one a trial.
+        budget: epochs to train.
+    """
+
+    rung: Rung
+    trial_ids: tuple[int, ...]
+    hparams: tuple[Hparams, ...]
+    budget: int
+
+
+class ChunkResult(NamedTuple):
+    """What one finished chunk tells, one entry a trial.
+
+    Attributes:
+        chunk: what was trained.
+        curves: at each epoch ``train_loss``, then what ``Task.metrics`` names; NaN from the epoch in which a trial
+            diverged.
+        diverged_step: number of the optimizer step that was not finite, from 0; -1 where all were.
+        seconds: wall time of the chunk, compiling left out.
+    """
+
+    chunk: Chunk
+    curves: Float[np.ndarray, "trials epochs metrics"]
+    diverged_step: Int[np.ndarray, " trials"]
+    seconds: float
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Trains plans; it knows no strategy and no store."""
+
+    def train(self, plan: Plan, hparams: Sequence[Hparams], on_chunk: Callable[[ChunkResult], None]) -> None:
+        """Trains the active trials of ``plan``, packed into chunks, and gives each finished chunk to ``on_chunk``.
+
+        Args:
+            plan: what to train.
+            hparams: complete hyperparameters, one a row of the plan; those of inactive rows are not read.
+            on_chunk: called on the caller's thread, in the order in which chunks finish.
+        """
+        ...
+
+    def replay(self, hparams: Hparams, num_epochs: int) -> tuple[Rung, LaneState]:
+        """Trains one trial again, to the same bits, and returns its rung and its lane on the host."""
+        ...

@@ -1,0 +1,1 @@
+"""What came out: the tables, their summary, and the folder that they are kept in."""

@@ -1,0 +1,232 @@
+"""The trials of a study and their learning curves, as pandas tables."""
+
+import math
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+OUTCOMES = {
+    "score": "float64",
+    "status": "object",
+    "round": "int64",
+    "parent": "Int64",  # pandas' integers that may be missing: a fresh trial has no parent
+    "rung": "int64",
+    "epochs": "int64",
+    "best_epoch": "int64",
+    "finished_at": "datetime64[us, UTC]",
+    "seconds": "float64",
+}
+"""What ``Table.trials`` tells of a trial beside its hyperparameters: the columns and their types."""
+
+Rank = tuple[bool, float, float, int]
+"""What trials are sorted by, best first."""
+
+
+class TrialResult(NamedTuple):
+    """What is known of a trial once it is trained.
+
+    Attributes:
+        trial_id: never reused.
+        params: its hyperparameters as plain Python values; an inactive one is left out, or NaN.
+        score: as the user knows it, accuracy up and losses down; NaN where the trial diverged.
+        loss: validation loss at the epoch that is ranked; the lower one wins among equal scores.
+        status: how its training ended.
+        round: the round of the strategy that asked for it.
+        parent: the trial whose weights it started from; None where it started fresh.
+        rung: position of its rung on the ladder.
+        epochs: how many it trained.
+        best_epoch: the epoch of its best score, counted from 1.
+        finished_at: when, in UTC.
+        seconds: wall time of the chunk that it trained in.
+        curves: one row an epoch, one column a metric.
+    """
+
+    trial_id: int
+    params: Mapping[str, Any]
+    score: float
+    loss: float
+    status: Literal["complete", "pruned", "diverged", "failed"]
+    round: int
+    parent: int | None
+    rung: int
+    epochs: int
+    best_epoch: int
+    finished_at: datetime
+    seconds: float
+    curves: Float[np.ndarray, "epochs metrics"]
+
+
+class Table:
+    """All results of a study so far.
+
+    Adding is cheap and so is asking for the best; the tables are built when they are asked for, once between two
+    calls of ``add``. They are yours: changing one changes no other, and nothing in here.
+
+    Attributes:
+        names: the hyperparameters, in the order of their columns.
+        metrics: the columns of the curves.
+        is_maximized: whether a higher score is better.
+
+    Raises:
+        ValueError: for a hyperparameter that bears the name of another column of ``trials``.
+
+    Example:
+        >>> from datetime import UTC
+        >>> table = Table(["layers"], ["loss"], is_maximized=False)
+        >>> outcome = (0.5, 0.5, "complete", 0, None, 0, 1, 1, datetime.now(UTC), 2.0, np.array([[0.5]]))
+        >>> table.add([TrialResult(7, {"layers": 2}, *outcome)])
+        >>> table.best.params, table.trials.loc[7, "score"]
+        ({'layers': 2}, np.float64(0.5))
+    """
+
+    def __init__(self, names: Sequence[str], metrics: Sequence[str], is_maximized: bool):
+        _check_names(names)
+        self.names = tuple(names)
+        self.metrics = tuple(metrics)
+        self.is_maximized = is_maximized
+        self._results: dict[int, TrialResult] = {}
+        self._ranks: list[Rank] = []  # sorted at all times: a study asks for its best after every chunk
+
+    def __len__(self) -> int:
+        """The number of trials."""
+        return len(self._results)
+
+    def add(self, results: Iterable[TrialResult]) -> None:
+        """Adds results; that of a trial which was trained further replaces its former one."""
+        for result in results:
+            self._forget(result.trial_id)
+            self._results[result.trial_id] = result
+            insort(self._ranks, self._rank(result))
+        for view in ("_trials", "_curves"):
+            self.__dict__.pop(view, None)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial: hyperparameters under their own names, then ``OUTCOMES``, indexed by ``trial_id``."""
+        return self._trials.copy(deep=False)
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """One row an epoch of a trial, one column a metric, indexed by ``trial_id`` and ``epoch``, counted from 1."""
+        return self._curves.copy(deep=False)
+
+    @property
+    def best(self) -> TrialResult:
+        """The best trial so far.
+
+        Raises:
+            ValueError: where there is none, as no trial has finished or all of them diverged.
+        """
+        if not self._ranks:
+            raise ValueError("no trial has finished yet, so none is the best; search first, then ask for it")
+        best = self._results[self._ranks[0][-1]]
+        if not math.isfinite(best.score):
+            raise ValueError(self._why_none_is_best())
+        return best
+
+    @property
+    def best_score(self) -> float | None:
+        """The best score so far; None while there is none."""
+        return None if not self._ranks or self._ranks[0][0] else self.best.score
+
+    def ranking(self) -> list[int]:
+        """Returns the ids of all trials, best first: by score, then loss, then id; diverged ones last, by id."""
+        return [rank[-1] for rank in self._ranks]
+
+    def result(self, trial_id: int) -> TrialResult:
+        """Returns what is known of a trial.
+
+        Args:
+            trial_id: an index of ``trials``.
+
+        Raises:
+            ValueError: for a trial that is not there.
+        """
+        if trial_id not in self._results:
+            held = f"{min(self._results)} to {max(self._results)}" if self._results else "none yet"
+            raise ValueError(f"there is no trial {trial_id} here; write one of trials.index ({held})")
+        return self._results[trial_id]
+
+    def top(self, n: int) -> pd.DataFrame:
+        """Returns the rows of the n best trials, best first.
+
+        Args:
+            n: how many; all of them where there are fewer.
+        """
+        return self._trials.loc[self.ranking()[: max(n, 0)]]
+
+    @cached_property
+    def _trials(self) -> pd.DataFrame:
+        results = self._sorted_results()
+        index = pd.Index([result.trial_id for result in results], dtype="int64", name="trial_id")
+        params = {name: _column([result.params.get(name, math.nan) for result in results]) for name in self.names}
+        outcomes = {
+            name: pd.Series([getattr(result, name) for result in results], dtype=dtype)
+            for name, dtype in OUTCOMES.items()
+        }
+        return pd.DataFrame(params | outcomes).set_index(index)
+
+    @cached_property
+    def _curves(self) -> pd.DataFrame:
+        results = self._sorted_results()
+        lengths = [len(result.curves) for result in results]
+        trial_ids = np.repeat(np.array([result.trial_id for result in results], np.int64), lengths)
+        epochs = np.concatenate([np.arange(0), *(np.arange(1, length + 1) for length in lengths)])
+        index = pd.MultiIndex.from_arrays([trial_ids, epochs], names=["trial_id", "epoch"])
+        rows = np.concatenate([np.empty((0, len(self.metrics))), *(result.curves for result in results)])
+        return pd.DataFrame(rows, index, list(self.metrics))
+
+    def _sorted_results(self) -> list[TrialResult]:
+        return [self._results[trial_id] for trial_id in sorted(self._results)]
+
+    def _rank(self, result: TrialResult) -> Rank:
+        """Sorts where the score is not finite last; one place maps non-finite to worst."""
+        if not math.isfinite(result.score):
+            return (True, 0.0, 0.0, result.trial_id)
+        score = -result.score if self.is_maximized else result.score
+        return (False, float(score), float(result.loss) if math.isfinite(result.loss) else math.inf, result.trial_id)
+
+    def _forget(self, trial_id: int) -> None:
+        if trial_id in self._results:
+            del self._ranks[bisect_left(self._ranks, self._rank(self._results[trial_id]))]
+
+    def _why_none_is_best(self) -> str:
+        statuses = Counter(result.status for result in self._results.values())
+        counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
+        return (
+            f"none of {len(self)} trials has a finite score ({counts}), so none is the best; lower the upper bound of "
+            'the learning rate, as in "learning_rate": loguniform(1e-5, 1e-2), and look for columns of x with large '
+            "values"
+        )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    taken = [name for name in names if name in OUTCOMES or name == "trial_id"]
+    if taken:
+        raise ValueError(
+            f'the space has a hyperparameter named "{taken[0]}", which is a column of study.trials already; '
+            f'write another name, such as "my_{taken[0]}"'
+        )
+
+
+def _column(values: Sequence[Any]) -> pd.Series:
+    """Returns int64, float64 or bool where all values are so, Int64 or boolean where some are missing, else object."""
+    types = {type(value) for value in values if not _is_missing(value)}
+    if types <= {float}:
+        return pd.Series(values, dtype="float64")
+    if types not in ({int}, {bool}):
+        return pd.Series(values, dtype="object")
+    if not any(map(_is_missing, values)):
+        return pd.Series(np.array(values))
+    return pd.Series(values, dtype="Int64" if types == {int} else "boolean")
+
+
+def _is_missing(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

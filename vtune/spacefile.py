@@ -1,0 +1,102 @@
+"""A space written down in a TOML file, one line a hyperparameter."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from vtune.defaults import did_you_mean
+from vtune.space import Space, choice, integers, loguniform, powers_of_two, reverse_loguniform, uniform
+
+_RANGES: dict[str, Callable[..., Any]] = {
+    call.__name__: call for call in (uniform, loguniform, reverse_loguniform, integers, powers_of_two)
+}
+_OPTIONS = {"integers": ("log",), "choice": ("ordered",)}
+_CALLS = (*_RANGES, "choice")
+
+
+def read_space(path: str | PathLike[str]) -> dict[str, Any]:
+    """Reads a space from a TOML file whose lines look like the constructors of vtune.
+
+    ```toml
+    learning_rate = { loguniform = [1e-4, 1.0] }
+    beta1 = { reverse_loguniform = [0.9, 0.999] }
+    hidden = { integers = [16, 256], log = true }
+    batch_size = { powers_of_two = [32, 256] }
+    activation = { choice = ["relu", "tanh"] }
+    decay = 0.01                                    # a plain value stays fixed
+    ```
+
+    Args:
+        path: the file.
+
+    Returns:
+        Parameters and plain values by name, as ``vtune.search`` takes them.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        TypeError: for a value of a wrong type.
+        ValueError: for what is no TOML, and for a line that makes no parameter.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "space.toml")
+        ...     _ = file.write_text("hidden = { integers = [16, 256], log = true }")
+        ...     read_space(file)
+        {'hidden': integers(16, 256, log=True)}
+    """
+    entries = _parse(Path(path))
+    return {name: _read_entry(f"{path}, {name}", name, written) for name, written in entries.items()}
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f'space "{path}": there is no such file in {path.absolute().parent}; check the path')
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no TOML ({error}); write lines such as learning_rate = {{ loguniform = [1e-4, 1.0] }}"
+        ) from error
+
+
+def _read_entry(where: str, name: str, written: Any) -> Any:
+    try:
+        entry = _parameter(written) if isinstance(written, Mapping) else written
+        Space.of({name: entry})
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{where}: {error} In this file, loguniform(1e-4, 1.0) is written {{ loguniform = [1e-4, 1.0] }}."
+        ) from error
+    return entry
+
+
+def _parameter(table: Mapping[str, Any]) -> Any:
+    calls = [key for key in table if key in _CALLS]
+    if not calls:
+        raise ValueError(f"{dict(table)!r} names no range; {did_you_mean(next(iter(table), ''), _CALLS)}")
+    if len(calls) > 1:
+        raise ValueError(f"{' and '.join(calls)} cannot both hold for one name; keep one of them.")
+    call = calls[0]
+    options = {key: value for key, value in table.items() if key != call}
+    _check_options(call, options)
+    _check_list(call, table[call])
+    values = [tuple(value) if isinstance(value, list) else value for value in table[call]]
+    return choice(values, **options) if call == "choice" else _RANGES[call](*values, **options)
+
+
+def _check_options(call: str, options: Mapping[str, Any]) -> None:
+    known = _OPTIONS.get(call, ())
+    for option in options:
+        if option not in known:
+            instead = f"write {known[0]} = true" if known else "leave it out"
+            raise ValueError(f"{call} has no option {option!r}; {instead}.")
+
+
+def _check_list(call: str, values: Any) -> None:
+    is_bounds = call != "choice"
+    if not isinstance(values, list) or (is_bounds and len(values) != 2):
+        what, example = ("two bounds", "[low, high]") if is_bounds else ("values", "[32, 64]")
+        raise ValueError(f"{call} = {values!r} is no list of {what}; write {call} = {example}.")

@@ -1,0 +1,69 @@
+"""From a strategy's settings to its factory: checked at the door, and built once for each search of the same shape."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vtune.protocols import Axis, Strategy
+
+
+def check_count(name: str, value: Any, least: int, example: int) -> None:
+    """Refuses what is not a whole number of at least ``least``.
+
+    Args:
+        name: of the argument, as the user wrote it.
+        value: what the user wrote.
+        least: the smallest number that makes sense.
+        example: one that does, for the message.
+
+    Raises:
+        ValueError: for anything else.
+
+    Example:
+        >>> check_count("rounds", 0, least=1, example=4)
+        Traceback (most recent call last):
+        ValueError: rounds=0: this must be a whole number of 1 or more. Write for example rounds=4.
+    """
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (is_whole and value >= least):
+        raise ValueError(
+            f"{name}={value!r}: this must be a whole number of {least} or more. Write for example {name}={example}."
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Factory:
+    """A strategy with its settings, before its search is known; a ``StrategyFactory`` that prints as its call.
+
+    Attributes:
+        name: of the public function that made it.
+        build: makes the strategy from a tuple of axes, trials, epochs and the settings, checked already. Memoised, so
+            that equal arguments give the very same functions: jit knows a program by its function, and a second
+            search with another seed compiles nothing.
+        settings: what the user wrote or left at its default.
+    """
+
+    name: str
+    build: Callable[..., Strategy]
+    settings: Mapping[str, Any]
+
+    def __call__(self, axes: Sequence[Axis], *, trials: int, epochs: int) -> Strategy:
+        """Returns the strategy for a cube with these axes.
+
+        Args:
+            axes: the edges of the cube.
+            trials: how many new trials to try in all.
+            epochs: the largest budget of one trial.
+
+        Raises:
+            ValueError: for no axes, or numbers below 1.
+        """
+        if not axes:
+            raise ValueError(f"{self!r} got no axes, so there is nothing to try. Let at least one parameter vary.")
+        check_count("trials", trials, least=1, example=256)
+        check_count("epochs", epochs, least=1, example=20)
+        return self.build(tuple(axes), trials, epochs, **self.settings)
+
+    def __repr__(self) -> str:
+        """Returns the call that makes this factory."""
+        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.settings.items())})"

@@ -1,0 +1,1 @@
+"""How trials are trained. Never chooses what to try, and never writes."""

@@ -1,0 +1,80 @@
+"""What a chunk costs in time and memory, estimated before anything compiles.
+
+The ladder is planned from these numbers alone, so that it is the same on every machine with devices of one kind:
+they ship with vtune, carry a version, and are never measured where a study runs.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from vtune.training.devices import DeviceKind
+
+VERSION = 1
+"""Changes whenever a number below does; recorded with every ladder."""
+
+
+class CostTable(NamedTuple):
+    """The speed of one device, as far as small networks feel it.
+
+    Attributes:
+        flops_per_second: of batched matrix products.
+        seconds_per_weight: of the passes that a micro-batch makes over a lane's weights, moments and gradients.
+        seconds_per_turn: of all else that a micro-batch costs a lane.
+        compile_seconds: of one more program.
+        working_set_bytes: how much of a chunk's state should be on hand at a time.
+        max_lanes: beyond which more lanes gain nothing.
+    """
+
+    flops_per_second: float
+    seconds_per_weight: float
+    seconds_per_turn: float
+    compile_seconds: float
+    working_set_bytes: int
+    max_lanes: int
+
+
+_CPU = CostTable(1.2e11, 1.0e-9, 5e-6, 2.2, 1 << 20, 16)
+"""Fitted on one core with AVX-512 and 1 MiB of L2, float32, widths 32 to 256."""
+
+_ACCELERATOR = CostTable(1.0e13, 2.0e-12, 2e-7, 6.0, 0, 512)
+"""Not measured: orders of magnitude from data sheets. The working set is a share of the device's memory."""
+
+_MEMORY_SHARE = 4
+"""An accelerator's chunk takes at most one part in so many of its memory: data, other programs and JAX need theirs."""
+
+ARRAYS_PER_WEIGHT = 5
+"""Arrays of the weights' size in the hot loop: weights, two moments, gradients, and their sum over micro-batches."""
+
+
+def cost_table(kind: DeviceKind) -> CostTable:
+    """Returns what is known of devices of this kind."""
+    if kind.platform == "cpu":
+        return _CPU
+    return _ACCELERATOR._replace(working_set_bytes=kind.memory_bytes // _MEMORY_SHARE)
+
+
+def turn_seconds(table: CostTable, row_macs: Sequence[int], rows: int) -> float:
+    """Returns the seconds of one lane's micro-batch.
+
+    Args:
+        table: of the device.
+        row_macs: multiply-adds of one row's forward pass by layer, at padded sizes, the first layer first.
+        rows: of the micro-batch.
+    """
+    first, *rest = row_macs
+    flops = rows * (4 * first + 6 * sum(rest))
+    return flops / table.flops_per_second + sum(row_macs) * table.seconds_per_weight + table.seconds_per_turn
+
+
+def lanes_within(table: CostTable, weights: int, itemsize: int, expected_trials: float) -> int:
+    """Returns how many lanes a chunk should have: a power of two.
+
+    Args:
+        table: of the device.
+        weights: of one lane, padded.
+        itemsize: bytes of a number.
+        expected_trials: how many trials the study is expected to send here; more lanes would stay empty.
+    """
+    fitting = table.working_set_bytes // (weights * ARRAYS_PER_WEIGHT * itemsize)
+    wanted = max(1, min(fitting, table.max_lanes, round(expected_trials)))
+    return 1 << (wanted.bit_length() - 1)

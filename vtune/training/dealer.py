@@ -1,0 +1,62 @@
+"""Which chunk a worker takes next: bits do not depend on it, waiting does."""
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from vtune.protocols import Chunk, Rung
+from vtune.training.devices import Device
+from vtune.training.programs import Program
+from vtune.training.worker import Worker
+
+
+class Dealer:
+    """Deals chunks to workers so that few programs compile, and the most work of one kind starts first.
+
+    A worker is first given what its device has a program for, then a rung that no device has compiled, and only then
+    helps another out: if what waits there takes longer than compiling a second time.
+    """
+
+    def __init__(self, chunks: Iterable[Chunk], program: Callable[[Rung], Program]):
+        """Takes the chunks of a plan and the programs that train them."""
+        self._waiting: dict[Rung, deque[Chunk]] = {}
+        for chunk in chunks:
+            self._waiting.setdefault(chunk.rung, deque()).append(chunk)
+        self._programs = {rung: program(rung) for rung in self._waiting}
+        self._taken_by: dict[Rung, set[Device]] = {rung: set() for rung in self._waiting}
+        self._lock = threading.Lock()
+
+    def take(self, worker: Worker) -> Chunk | None:
+        """Returns the next chunk for a worker; None where nothing is left that it had better do."""
+        with self._lock:
+            rung = self._choose(worker.device)
+            if rung is None:
+                return None
+            self._taken_by[rung].add(worker.device)
+            return self._waiting[rung].popleft()
+
+    def _choose(self, device: Device) -> Rung | None:
+        waiting = [rung for rung, chunks in self._waiting.items() if chunks]
+        ready = [rung for rung in waiting if self._is_ready(rung, device)]
+        untaken = [rung for rung in waiting if not self._taken_by[rung] and not self._programs[rung].is_compiled]
+        worth_compiling = [rung for rung in waiting if self._waiting_seconds(rung) > self._compile_seconds(rung)]
+        candidates = ready or untaken or worth_compiling
+        return max(candidates, key=self._work) if candidates else None
+
+    def _is_ready(self, rung: Rung, device: Device) -> bool:
+        return device in self._taken_by[rung] or self._programs[rung].is_compiled_for(device)
+
+    def _work(self, rung: Rung) -> float:
+        """What waits at a rung, in bytes of lanes times epochs: enough to rank by, known before any was timed."""
+        return self._programs[rung].state_bytes * sum(chunk.budget for chunk in self._waiting[rung])
+
+    def _waiting_seconds(self, rung: Rung) -> float:
+        epoch_seconds = self._programs[rung].epoch_seconds
+        if epoch_seconds is None:
+            return 0.0
+        return epoch_seconds * sum(chunk.budget for chunk in self._waiting[rung])
+
+    def _compile_seconds(self, rung: Rung) -> float:
+        seconds = self._programs[rung].compile_seconds
+        return math.inf if seconds is None else seconds

@@ -1,0 +1,105 @@
+"""Layers whose true size is data: one compiled program holds networks of every size up to a padded one.
+
+A padded weight starts at 0 and, where the activation maps 0 to 0, forward, backward and optimizer keep it there: the
+hot loop needs no mask. Initial weights are drawn by counter, so the true block of a layer has the same values
+whatever it is padded to, and they are scaled by the true fan-in.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.extend.random import threefry_2x32
+from jaxtyping import Bool, Float, Key, UInt
+
+from vtune.protocols import Hparams, Shapes
+
+Size = Any
+"""A true size: a Python int, or the traced integer of a lane."""
+
+_MASS_WITHIN_2 = 0.9544997361036416
+"""Share of a unit normal that lies within two standard deviations."""
+
+_STD_WITHIN_2 = 0.8796256610342398
+"""Standard deviation of a unit normal truncated to [-2, 2]."""
+
+
+class Elastic(NamedTuple):
+    """What a model function declares, as its attribute ``elastic``, to share programs between its sizes.
+
+    Such a model takes the padded sizes from ``shapes.sizes`` and the true ones, traced, from ``hparams``; its rows do
+    not see each other (no batch statistics), so that mini-batches may be cut into micro-batches.
+
+    Attributes:
+        names: the hyperparameters it takes as elastic sizes.
+        row_macs: multiply-adds of one row's forward pass, by layer, at these sizes and shapes; the first layer first.
+    """
+
+    names: tuple[str, ...]
+    row_macs: Callable[[Mapping[str, int], Shapes], Sequence[int]]
+
+
+def padded_size(name: str, hparams: Hparams, shapes: Shapes) -> int:
+    """The size to allocate for ``name``: the rung's, or the true one where the network stands alone."""
+    return shapes.sizes[name] if name in shapes.sizes else int(hparams[name])
+
+
+def truncated_normals(key: Key[Array, ""], blocks: Sequence[tuple[int, int]]) -> list[Float[Array, "rows columns"]]:
+    """Draws one matrix a block; entry (i, j) of matrix l depends on the key and on (l, i, j) alone.
+
+    All of them come from one call of threefry: a call a matrix would multiply the compile time.
+
+    Args:
+        key: a typed threefry key.
+        blocks: (rows, columns) of each matrix; fewer than 4096 matrices of fewer than 2**20 rows.
+
+    Returns:
+        Matrices of unit variance, normal and truncated at two standard deviations of the untruncated normal, as
+        ``jax.nn.initializers.lecun_normal`` has them.
+    """
+    high = [np.repeat((matrix << 20) + np.arange(rows), columns) for matrix, (rows, columns) in enumerate(blocks)]
+    low = [np.tile(np.arange(columns), rows) for rows, columns in blocks]
+    counters = np.concatenate([*high, *low]).astype(np.uint32)
+    words = threefry_2x32(jax.random.key_data(key), jnp.asarray(counters))
+    draws = _truncated_normal(words[: counters.size // 2])
+    ends = np.cumsum([rows * cols for rows, cols in blocks])[:-1]
+    return [part.reshape(block) for part, block in zip(jnp.split(draws, ends), blocks, strict=True)]
+
+
+def _truncated_normal(words: UInt[Array, " draws"]) -> Float[Array, " draws"]:
+    dtype = jax.dtypes.canonicalize_dtype(np.float64)
+    centred = 2 * ((words >> 8).astype(dtype) + 0.5) * 2.0**-24 - 1
+    return jax.scipy.special.erfinv(centred * _MASS_WITHIN_2) * (2**0.5 / _STD_WITHIN_2)
+
+
+class ElasticLinear(nnx.Module):
+    """A dense layer of padded size, zero outside its true block."""
+
+    def __init__(
+        self,
+        draws: Float[Array, "inputs outputs"],
+        fan_in: Size,
+        fan_out: Size,
+        is_active: Bool[Array, ""] | bool = True,
+    ):
+        """Scales and cuts its initial weights.
+
+        Args:
+            draws: unit-variance draws for the padded block.
+            fan_in: true number of inputs.
+            fan_out: true number of outputs.
+            is_active: False for a layer that its network does not have: all its weights are zero.
+        """
+        rows, columns = draws.shape
+        inside = (jnp.arange(rows) < fan_in)[:, None] & (jnp.arange(columns) < fan_out)[None, :] & is_active
+        scale = jnp.sqrt(1 / jnp.asarray(fan_in).astype(draws.dtype))
+        self.kernel = nnx.Param(jnp.where(inside, draws * scale, 0))
+        self.bias = nnx.Param(jnp.zeros(columns, draws.dtype))
+
+    def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
+        """Returns ``x @ kernel + bias``."""
+        return x @ self.kernel[...] + self.bias[...][None, :]

@@ -1,0 +1,208 @@
+"""The one program of a rung: it carries a chunk of trials from one epoch to another.
+
+Only this module knows lanes and micro-batches. A mini-batch is cut into micro-batches of ``rung.rows`` rows whose
+gradients are summed; the optimizer steps where a mini-batch ends. Where a lane has nothing to do, ``where`` keeps its
+old state bit for bit. Nothing is ever reduced over lanes but the number of turns of the loop.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Bool, Float, Int, Key, PyTree, UInt32
+
+from vtune.keys import from_words, seed_key
+from vtune.protocols import DIVERGED, IDLE, RUNNING, LaneState, Rung, Task
+
+
+class Rows(NamedTuple):
+    """Data as the program takes them: arguments, never constants of it."""
+
+    x: Float[Array, "rows *inputs"]
+    y: Array
+
+
+class ChunkInputs(NamedTuple):
+    """What decides a chunk beside its states.
+
+    Attributes:
+        hparams: the traced hyperparameters by name, one entry a lane.
+        is_active: False for the lanes that fill up the chunk.
+        root: words of the study's root key.
+        seed_index: which of the study's seeds: initial weights, data order, noise.
+        orders: row numbers in the order of each epoch of this call.
+        train: the rows to train on.
+        valid: the rows to measure on.
+    """
+
+    hparams: dict[str, Array]
+    is_active: Bool[Array, " lanes"]
+    root: UInt32[Array, "2"]
+    seed_index: Int[Array, ""]
+    orders: Int[Array, "epochs rows"]
+    train: Rows
+    valid: Rows
+
+
+class _Turn(NamedTuple):
+    """What a lane carries from micro-batch to micro-batch; the sums run since its mini-batch and its epoch began."""
+
+    state: LaneState
+    grads: PyTree
+    batch_loss: Float[Array, "*lanes"]
+    epoch_loss: Float[Array, "*lanes"]
+
+
+class _Clock(NamedTuple):
+    """Where a lane is in its epoch at one turn of the loop, and which rows of the epoch's order it then reads."""
+
+    first_row: Int[Array, ""]
+    weight: Float[Array, " rows"]
+    begins_batch: Bool[Array, ""]
+    ends_batch: Bool[Array, ""]
+    is_within_epoch: Bool[Array, ""]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Writes the program of one rung.
+
+    Attributes:
+        task: how one trial is trained.
+        rung: the program's sizes and constants.
+    """
+
+    task: Task
+    rung: Rung
+
+    def advance(
+        self, states: LaneState, inputs: ChunkInputs, first_epoch: Int[Array, ""], num_epochs: Int[Array, ""]
+    ) -> tuple[LaneState, Float[Array, "lanes epochs metrics"]]:
+        """Trains every lane of a chunk for some epochs. Any split of epochs over calls gives the same bits.
+
+        Args:
+            states: the lanes as the last call left them. From epoch 0 they are made anew, and these only lend their
+                memory.
+            inputs: all else that decides the chunk.
+            first_epoch: the absolute number of the first epoch.
+            num_epochs: how many to train, at most as many as there are ``inputs.orders``; traced.
+
+        Returns:
+            The lanes afterwards, and for each lane and epoch the training loss over the epoch's mini-batches, then
+            the validation loss and metrics; NaN for a diverged lane and beyond ``num_epochs``.
+        """
+        key = seed_key(from_words(inputs.root), inputs.seed_index)
+
+        def epoch(offset: Int[Array, ""], carry: tuple[LaneState, Array]) -> tuple[LaneState, Array]:
+            states, curves = carry
+            states, train_loss = self._train_epoch(states, inputs, key, inputs.orders[offset])
+            measured = jax.vmap(self._validate, in_axes=(0, 0, None))(states, inputs.hparams, inputs.valid)
+            states, row = jax.vmap(_close_epoch)(states, train_loss, measured)
+            return states, curves.at[:, offset].set(row)
+
+        states = lax.cond(first_epoch == 0, lambda: self.fresh(inputs), lambda: states)
+        curves = jnp.full((self.rung.lanes, inputs.orders.shape[0], 1 + len(self.task.metrics)), jnp.nan)
+        return lax.fori_loop(0, num_epochs, epoch, (states, curves))
+
+    def fresh(self, inputs: ChunkInputs) -> LaneState:
+        """Returns the lanes before their first epoch."""
+        key = seed_key(from_words(inputs.root), inputs.seed_index)
+        states = jax.vmap(lambda traced: self.task.init(key, self._complete(traced)))(inputs.hparams)
+        return states._replace(status=jnp.where(inputs.is_active, RUNNING, IDLE))
+
+    def _complete(self, traced: dict[str, Array]) -> dict[str, Any]:
+        return {**dict(self.rung.structure), **traced}
+
+    def _train_epoch(
+        self, states: LaneState, inputs: ChunkInputs, key: Key[Array, ""], order: Int[Array, " rows"]
+    ) -> tuple[LaneState, Float[Array, " lanes"]]:
+        rung, num_rows = self.rung, order.shape[0]
+        batch_sizes = jnp.asarray(self._complete(inputs.hparams)["batch_size"])
+        padded_order = jnp.concatenate([order, jnp.zeros(rung.rows, order.dtype)])
+
+        def rows_from(first: Int[Array, ""]) -> Rows:
+            rows = lax.dynamic_slice(padded_order, (first,), (rung.rows,))
+            return Rows(inputs.train.x[rows], inputs.train.y[rows])
+
+        def lane_turn(time: Int[Array, ""], lane: _Turn, traced: dict[str, Array], shared: Rows | None) -> _Turn:
+            hparams = self._complete(traced)
+            clock = self._clock(time, hparams["batch_size"], num_rows)
+            return self._micro_step(lane, hparams, clock, shared or rows_from(clock.first_row), key)
+
+        def turn(time: Int[Array, ""], lanes: _Turn) -> _Turn:
+            shared = rows_from(time * rung.rows) if rung.is_shared else None
+            return jax.vmap(lane_turn, in_axes=(None, 0, 0, None))(time, lanes, inputs.hparams, shared)
+
+        grads = jax.tree.map(jnp.zeros_like, states.params) if rung.accumulates else ()
+        start = _Turn(states, grads, jnp.zeros(rung.lanes), jnp.zeros(rung.lanes))
+        turns = jnp.max(num_rows // batch_sizes * self._pieces(batch_sizes))
+        end = lax.fori_loop(0, turns, turn, start)
+        return end.state, end.epoch_loss / (num_rows // batch_sizes * batch_sizes)
+
+    def _micro_step(self, lane: _Turn, hparams: dict[str, Any], clock: _Clock, rows: Rows, key: Array) -> _Turn:
+        """Adds the gradients of one micro-batch and, where it ends a mini-batch, takes the optimizer's step.
+
+        A step whose loss or gradients are not finite is not taken: the lane stays as it was before it, for ever.
+        """
+        state = lane.state
+        gradient = jax.value_and_grad(self.task.loss_sum, has_aux=True)
+        (loss, model_state), grads = gradient(state.params, state, hparams, *rows, clock.weight, key)
+        if self.rung.accumulates:
+            loss, grads = jax.tree.map(
+                lambda new, old: new + jnp.where(clock.begins_batch, 0, old),
+                (loss, grads),
+                (lane.batch_loss, lane.grads),
+            )
+        mean = jax.tree.map(lambda grad: grad / jnp.asarray(hparams["batch_size"]).astype(grad.dtype), grads)
+        is_due = clock.is_within_epoch & clock.ends_batch & (state.status == RUNNING)
+        steps = is_due & _all_finite((loss, mean))
+        stepped = self.task.update(state._replace(model_state=model_state), mean, hparams)
+        state = _freeze_where(
+            is_due & ~steps, jax.tree.map(lambda new, old: jnp.where(steps, new, old), stepped, state)
+        )
+        epoch_loss = jnp.where(steps, lane.epoch_loss + loss, lane.epoch_loss)
+        return _Turn(state, grads if self.rung.accumulates else (), loss, epoch_loss)
+
+    def _clock(self, time: Int[Array, ""], batch_size: Any, num_rows: int) -> _Clock:
+        rows, pieces = self.rung.rows, self._pieces(batch_size)
+        batch, piece = time // pieces, time % pieces
+        is_inside = piece * rows + jnp.arange(rows) < batch_size
+        return _Clock(
+            first_row=batch * batch_size + piece * rows,
+            weight=jnp.ones(rows) if self.rung.is_shared else is_inside.astype(jnp.ones(()).dtype),
+            begins_batch=piece == 0,
+            ends_batch=piece == pieces - 1,
+            is_within_epoch=batch < num_rows // batch_size,
+        )
+
+    def _pieces(self, batch_size: Any) -> Any:
+        """Micro-batches in a mini-batch."""
+        return (batch_size + self.rung.rows - 1) // self.rung.rows
+
+    def _validate(self, state: LaneState, traced: dict[str, Array], valid: Rows) -> Float[Array, " metrics"]:
+        num_rows = valid.x.shape[0]
+        return self.task.metric_sums(state, self._complete(traced), *valid, jnp.ones(num_rows)) / num_rows
+
+
+def _close_epoch(
+    state: LaneState, train_loss: Float[Array, ""], measured: Float[Array, " metrics"]
+) -> tuple[LaneState, Float[Array, " columns"]]:
+    """Counts the epoch, and freezes a lane whose last step made its network's loss non-finite."""
+    state = state._replace(epoch=state.epoch + (state.status == RUNNING))
+    state = _freeze_where((state.status == RUNNING) & ~jnp.isfinite(measured[0]), state)
+    row = jnp.concatenate([train_loss[None], measured])
+    return state, jnp.where(state.status == RUNNING, row, jnp.nan)
+
+
+def _freeze_where(diverges: Bool[Array, ""], state: LaneState) -> LaneState:
+    return state._replace(
+        status=jnp.where(diverges, DIVERGED, state.status),
+        diverged_step=jnp.where(diverges, state.step, state.diverged_step),
+    )
+
+
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether every number is finite. A sum of zeroed numbers is 0 or NaN, and one sum is cheaper than many tests."""
+    return jnp.stack([jnp.sum(leaf * 0) for leaf in jax.tree.leaves(tree)]).sum() == 0

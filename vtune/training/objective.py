@@ -1,0 +1,138 @@
+"""What a study minimises, what it measures, and what it ranks by."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from vtune.data import Kind
+from vtune.defaults import did_you_mean
+from vtune.training.losses import LOSSES, METRICS, Metric, RowLoss
+
+Select = Literal["last", "best_epoch"]
+"""Which epoch of a trial is ranked: the last of its budget, or its best."""
+
+_LOSS_COLUMN = 1
+_DIRECTIONS = {"auto": None, "minimize": False, "maximize": True}
+_NEEDS: dict[str, Kind] = {"cross_entropy": "classes", "mse": "targets", "accuracy": "classes"}
+
+
+class Objective(NamedTuple):
+    """The loss of a study, its metrics, and how they rank trials.
+
+    Attributes:
+        loss: what is minimised, one number a row.
+        metric: what is ranked; None where that is the validation loss itself.
+        is_maximized: whether a larger metric is better.
+        select: which epoch is ranked.
+    """
+
+    loss: RowLoss
+    metric: Metric | None
+    is_maximized: bool
+    select: Select
+
+    @property
+    def name(self) -> str:
+        """What is ranked, as its column in the curves is called."""
+        return self.metric.name if self.metric else "loss"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured beside the loss."""
+        return (self.metric,) if self.metric else ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the curves."""
+        return ("train_loss", "loss", *(metric.name for metric in self.metrics))
+
+    def best_epoch(self, curves: Float[np.ndarray, "epochs metrics"]) -> int:
+        """Returns the epoch with the best metric, then loss, counted from 1; 0 where no epoch was finite."""
+        metric, loss = self._lower_is_better(curves)
+        order = np.lexsort((np.arange(len(loss)), loss, metric))
+        return int(order[0]) + 1 if len(order) and np.isfinite(metric[order[0]]) else 0
+
+    def ranked_epoch(self, curves: Float[np.ndarray, "epochs metrics"]) -> int:
+        """Returns the epoch that is ranked, counted from 1; 0 where a trial has none."""
+        return self.best_epoch(curves) if self.select == "best_epoch" else len(curves)
+
+    def outcome(self, curves: Float[np.ndarray, "epochs metrics"]) -> tuple[float, float]:
+        """Returns the score as the user knows it, and the loss that decides among equal scores."""
+        epoch = self.ranked_epoch(curves)
+        if epoch == 0 or not np.isfinite(curves[-1]).all():
+            return np.nan, np.nan
+        return float(curves[epoch - 1, -1]), float(curves[epoch - 1, _LOSS_COLUMN])
+
+    def to_strategy(self, score: float, loss: float, num_valid: int) -> float:
+        """Returns a score as strategies know it: lower is better, and equal accuracies are told apart by their loss.
+
+        The loss moves an accuracy by less than half a row's worth, so it decides nothing else.
+        """
+        ranked = -score if self.is_maximized else score
+        return ranked + 0.5 / num_valid * loss / (1 + loss) if self.name == "accuracy" else ranked
+
+    def _lower_is_better(self, curves: Float[np.ndarray, "epochs metrics"]) -> tuple[np.ndarray, np.ndarray]:
+        metric = -curves[:, -1] if self.is_maximized else curves[:, -1]
+        return np.where(np.isfinite(metric), metric, np.inf), curves[:, _LOSS_COLUMN]
+
+
+def kind_needed(loss: Any, metric: Any) -> Literal["auto"] | Kind:
+    """Returns what y must hold for this loss and metric; "auto" where they do not say.
+
+    Raises:
+        ValueError: for a name that is not known, or a loss and a metric that need different things.
+
+    Example:
+        >>> kind_needed("mse", "auto")
+        'targets'
+    """
+    _check_name("loss", loss, ("auto", *LOSSES))
+    _check_name("metric", metric, ("auto", "loss", *METRICS))
+    needs: set[Kind] = {_NEEDS[name] for name in (loss, metric) if isinstance(name, str) and name in _NEEDS}
+    if len(needs) > 1:
+        raise ValueError(f"loss={loss!r} needs other y than metric={metric!r}. Leave one of them out.")
+    return needs.pop() if needs else "auto"
+
+
+def make_objective(loss: Any, metric: Any, direction: str, select: str, kind: Kind) -> Objective:
+    """Makes sense of the arguments of a search.
+
+    Args:
+        loss: "auto", "cross_entropy", "mse", or a function of (outputs, y) to one number a row.
+        metric: "auto", "accuracy", "mse", "loss", or a function of (outputs, y) to one number a row.
+        direction: "auto", "minimize" or "maximize"; a function as metric needs one of the latter two.
+        select: "last" or "best_epoch".
+        kind: what y holds.
+
+    Raises:
+        ValueError: for a name that is not known, a missing direction, or one against the metric's own.
+    """
+    _check_name("direction", direction, tuple(_DIRECTIONS))
+    _check_name("select", select, ("last", "best_epoch"))
+    default_loss, default_metric = ("cross_entropy", "accuracy") if kind == "classes" else ("mse", "mse")
+    loss, metric = default_loss if loss == "auto" else loss, default_metric if metric == "auto" else metric
+    ranked = _metric(metric, direction)
+    is_maximized = bool(ranked and ranked.is_maximized)
+    if _DIRECTIONS[direction] not in (None, is_maximized):
+        raise ValueError(f"direction={direction!r} would rank the worst {metric!r} first. Leave direction out.")
+    return Objective(LOSSES[loss] if isinstance(loss, str) else loss, ranked, is_maximized, select)  # pyright: ignore[reportArgumentType]
+
+
+def _metric(metric: Any, direction: str) -> Metric | None:
+    if isinstance(metric, str):
+        return METRICS.get(metric)
+    name = getattr(metric, "__name__", "metric")
+    if direction == "auto":
+        raise ValueError(
+            f"metric={name}: a function does not say which way is better. Add direction='minimize' or 'maximize'."
+        )
+    return Metric(name, metric, is_maximized=direction == "maximize")
+
+
+def _check_name(argument: str, value: Any, known: Sequence[str]) -> None:
+    if isinstance(value, str) and value not in known:
+        raise ValueError(f"{argument}={value!r} is not known; {did_you_mean(value, known)}")
+    if not isinstance(value, str) and not (callable(value) and argument in ("loss", "metric")):
+        raise TypeError(f"{argument}={value!r} is of the wrong type; write one of {', '.join(map(repr, known))}.")

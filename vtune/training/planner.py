@@ -1,0 +1,197 @@
+"""Plans a ladder: how few programs, and how little padding, make a study take the least time."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from vtune.protocols import Shapes
+from vtune.space import Space
+from vtune.training.cost import VERSION, CostTable, cost_table, lanes_within, turn_seconds
+from vtune.training.devices import DeviceKind
+from vtune.training.elastic import Elastic
+from vtune.training.ladder import Cell, Cut, Ladder
+
+_MAX_STEPS = 16
+"""How many padded sizes are considered for one elastic hyperparameter."""
+
+_SIMD_WIDTH = 16
+"""Padded sizes of a long range are multiples of so many units."""
+
+_CUTS = [Cut(target, divides) for divides in (True, False) for target in (32, 64, 128)]
+
+_Interval = tuple[int, int]
+_Split = tuple[float, list[tuple[tuple[_Interval, ...], float]]]
+"""Seconds, and boxes with the share of the trials that each holds."""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What a ladder may depend on (law Ladder).
+
+    Attributes:
+        space: defaults included.
+        structural: names whose values are constants of a program.
+        shapes: of a row of the data.
+        num_rows: to train on.
+        trials: declared, in all.
+        epochs: of one trial at most.
+        kind: of the devices.
+        dtype: of weights and data.
+        chunk: lanes of every chunk, or "auto".
+    """
+
+    space: Space
+    structural: tuple[str, ...]
+    shapes: Shapes
+    num_rows: int
+    trials: int
+    epochs: int
+    kind: DeviceKind
+    dtype: str
+    chunk: int | str = "auto"
+
+    def plan(self, elastic: Elastic | None, num_weights: int) -> Ladder:
+        """Returns the ladder.
+
+        Args:
+            elastic: what the model declares; None for a model that vtune does not know.
+            num_weights: of the model at its largest.
+        """
+        return self._plan_elastic(elastic) if elastic else self._plan_opaque(num_weights)
+
+    def _plan_opaque(self, num_weights: int) -> Ladder:
+        """A program for each structure, batches trained whole."""
+        structures = min(self.num_structures, self.trials)
+        batch_size = int(self.space.support("batch_size")[0])
+        turns = self.num_rows // batch_size * self.epochs * self.trials
+        seconds = turns * turn_seconds(self.table, [num_weights], batch_size) + structures * self.table.compile_seconds
+        lanes = self.lanes(num_weights, self.trials / structures)
+        return self._ladder(None, [Cell({}, {}, None, is_shared=True, accumulates=False, lanes=lanes)], seconds)
+
+    def _plan_elastic(self, elastic: Elastic) -> Ladder:
+        """The cheapest of some ways to cut batches, each with the cheapest way to split the sizes.
+
+        Every elastic range is cut into intervals, and the cells are their products; where a range is cut may differ
+        from cell to cell. More cells waste less on padding and cost a compilation each. The optimum over all such
+        splits is found by dynamic programming, one elastic hyperparameter inside the other.
+        """
+        plans = [(*self._plan_cut(elastic, cut), cut) for cut in _CUTS]
+        seconds, cells, cut = min(plans, key=lambda plan: plan[0])
+        return self._ladder(cut, cells, seconds)
+
+    def _ladder(self, cut: Cut | None, cells: list[Cell], seconds: float) -> Ladder:
+        return Ladder(VERSION, self.kind.name, self.dtype, self.structural, cut, tuple(cells), seconds)
+
+    def _plan_cut(self, elastic: Elastic, cut: Cut) -> tuple[float, list[Cell]]:
+        groups: dict[tuple[int, bool], list[int]] = {}
+        for batch_size in whole_levels(self.space, "batch_size"):
+            groups.setdefault(cut.rows(batch_size), []).append(batch_size)
+        parts = [_Group(self, elastic, sizes, *key).plan() for key, sizes in groups.items()]
+        return sum(seconds for seconds, _ in parts), [cell for _, cells in parts for cell in cells]
+
+    @cached_property
+    def table(self) -> CostTable:
+        """What is known of these devices."""
+        return cost_table(self.kind)
+
+    @cached_property
+    def num_structures(self) -> int:
+        """How many constants a program may be compiled for."""
+        levels = [self.space.levels_of(name) for name in self.structural]
+        return math.prod(self.trials if values is None else len(values) for values in levels)
+
+    def lanes(self, num_weights: int, expected_trials: float) -> int:
+        """Returns the lanes of a chunk of networks with so many weights, of which so many trials are expected."""
+        if isinstance(self.chunk, int):
+            return self.chunk
+        return lanes_within(self.table, num_weights, 8 if self.dtype == "float64" else 4, expected_trials)
+
+    def share(self, name: str, interval: _Interval) -> float:
+        """Returns the share of sampled trials whose value of ``name`` lies in the interval, ends included."""
+        low, high = interval
+        return self.space.cdf(name, high) - self.space.cdf(name, low - 1)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The trials of one kind of micro-batch, to be split by their elastic sizes."""
+
+    planner: Planner
+    elastic: Elastic
+    batch_sizes: list[int]
+    rows: int
+    is_shared: bool
+
+    def plan(self) -> tuple[float, list[Cell]]:
+        """Returns the expected seconds and the cells."""
+        share = sum(self.planner.share("batch_size", (size, size)) for size in self.batch_sizes)
+        seconds, boxes = self._split((), share)
+        return seconds, [self._cell(box, share) for box, share in boxes]
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return sorted(self.elastic.names, key=lambda name: (len(self._steps[name]), name))
+
+    @cached_property
+    def _steps(self) -> dict[str, list[int]]:
+        return {name: padded_sizes(self.planner.space, name) for name in self.elastic.names}
+
+    @cached_property
+    def _turns(self) -> int:
+        """Micro-batches of an epoch, for the batch size that takes the most."""
+        return max(self.planner.num_rows // size * math.ceil(size / self.rows) for size in self.batch_sizes)
+
+    @cached_property
+    def _lane_seconds(self) -> dict[tuple[int, ...], float]:
+        """Seconds of one trial by padded sizes."""
+        planner = self.planner
+
+        def seconds(high: tuple[int, ...]) -> float:
+            macs = self.elastic.row_macs(dict(zip(self._names, high, strict=True)), planner.shapes)
+            return turn_seconds(planner.table, macs, self.rows) * self._turns * planner.epochs
+
+        return {high: seconds(high) for high in product(*(self._steps[name] for name in self._names))}
+
+    def _split(self, box: tuple[_Interval, ...], share: float) -> _Split:
+        """Cuts the ranges that ``box`` does not hold yet; ``best[end]`` is the cheapest way up to step ``end``."""
+        planner = self.planner
+        if len(box) == len(self._names):
+            seconds = self._lane_seconds[tuple(high for _, high in box)] * planner.trials * share
+            return seconds + planner.table.compile_seconds * planner.num_structures, [(box, share)]
+        name = self._names[len(box)]
+        steps = self._steps[name]
+        starts = [int(planner.space.support(name)[0]), *(step + 1 for step in steps[:-1])]
+        best: list[_Split] = [(0.0, [])]
+        for end, high in enumerate(steps, start=1):
+            options = []
+            for start, low in enumerate(starts[:end]):
+                seconds, boxes = self._split((*box, (low, high)), share * planner.share(name, (low, high)))
+                options.append((best[start][0] + seconds, best[start][1] + boxes))
+            best.append(min(options, key=lambda option: option[0]))
+        return best[-1]
+
+    def _cell(self, box: tuple[_Interval, ...], share: float) -> Cell:
+        low = {name: low for name, (low, _) in zip(self._names, box, strict=True)}
+        high = {name: high for name, (_, high) in zip(self._names, box, strict=True)}
+        num_weights = sum(self.elastic.row_macs(high, self.planner.shapes))
+        lanes = self.planner.lanes(num_weights, self.planner.trials * share / self.planner.num_structures)
+        return Cell(low, high, self.rows, self.is_shared, max(self.batch_sizes) > self.rows, lanes)
+
+
+def padded_sizes(space: Space, name: str) -> list[int]:
+    """Returns the sizes that a program for part of an elastic range may be padded to, ascending.
+
+    They are the values themselves where there are few; of a long range, multiples of the SIMD width.
+    """
+    levels = whole_levels(space, name)
+    if len(levels) <= _MAX_STEPS:
+        return levels
+    stride = _SIMD_WIDTH * math.ceil((levels[-1] - levels[0]) / (_SIMD_WIDTH * _MAX_STEPS))
+    first = math.ceil(levels[0] / stride) * stride
+    return list(range(first, levels[-1] + stride, stride))
+
+
+def whole_levels(space: Space, name: str) -> list[int]:
+    """Returns the integers that a name can take, ascending."""
+    return sorted(level for level in space.levels_of(name) or [] if isinstance(level, int))

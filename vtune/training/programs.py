@@ -1,0 +1,154 @@
+"""Compiled programs: one trace a rung, one compilation a rung and device, kept for the next study."""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import SingleDeviceSharding
+from jaxtyping import Int, UInt32
+
+from vtune.keys import Purpose, from_words, seed_key
+from vtune.protocols import LaneState, Rung
+from vtune.training.devices import Device
+from vtune.training.engine import ChunkInputs, Engine, Rows
+from vtune.training.task import Recipe
+
+_MAX_PROGRAMS = 512
+"""Programs kept in memory for later studies with the same recipe, rung and shapes of data."""
+
+_ORDER_ENTRIES = 1 << 22
+_MAX_EPOCHS_PER_CALL = 32
+
+
+class Signature(NamedTuple):
+    """Shapes and types of what a program takes beside its states. Hashable.
+
+    Attributes:
+        traced: name and dtype of each traced hyperparameter.
+        train: shape and dtype of x, then of y.
+        valid: the same.
+        epochs_per_call: how many epochs' orders a call is given.
+    """
+
+    traced: tuple[tuple[str, str], ...]
+    train: tuple[tuple[tuple[int, ...], str], ...]
+    valid: tuple[tuple[tuple[int, ...], str], ...]
+    epochs_per_call: int
+
+
+class Program:
+    """The program of one rung, traced once and compiled for each device that asks for it.
+
+    Attributes:
+        rung: its sizes and constants.
+        states: shapes and types of a chunk's lanes.
+        traced: name and dtype of each hyperparameter that its calls take.
+        num_traces: how often it was traced.
+        compile_seconds: of the last compilation; None before the first.
+        epoch_seconds: of a chunk's epoch in the last call; None before the first.
+    """
+
+    def __init__(self, recipe: Recipe, rung: Rung, signature: Signature):
+        """Prepares the program; nothing is traced yet but the shapes of its states."""
+        self.rung = rung
+        self._engine = Engine(recipe.task(rung.sizes), rung)
+        self._inputs = _abstract_inputs(rung, signature)
+        self.states: LaneState = jax.eval_shape(self._engine.fresh, self._inputs)
+        self.traced = tuple((name, leaf.dtype.name) for name, leaf in self._inputs.hparams.items())
+        self.num_traces = 0
+        self.compile_seconds: float | None = None
+        self.epoch_seconds: float | None = None
+        self._lock = threading.Lock()
+        self._jitted = jax.jit(self._advance, donate_argnums=0)
+        self._compiled: dict[Device, Any] = {}
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether some device has it."""
+        return bool(self._compiled)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of a chunk's lanes."""
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.states))
+
+    def is_compiled_for(self, device: Device) -> bool:
+        """Whether a call on this device would not compile."""
+        return device in self._compiled
+
+    def on(self, device: Device) -> Callable[..., tuple[LaneState, Array]]:
+        """Returns ``Engine.advance`` compiled for a device; devices compile side by side."""
+        if device not in self._compiled:
+            started = time.perf_counter()
+            self._compiled[device] = self._lower(device).compile()
+            self.compile_seconds = time.perf_counter() - started
+        return self._compiled[device]
+
+    def memory_analysis(self, device: Device) -> Any:
+        """Returns what the compiler says of the program's memory."""
+        return self.on(device).memory_analysis()  # pyright: ignore[reportFunctionMemberAccess]
+
+    def _lower(self, device: Device) -> Any:
+        sharding = SingleDeviceSharding(device)
+        scalar = jax.ShapeDtypeStruct((), jnp.int32)
+        arguments = (self.states, self._inputs, scalar, scalar)
+        placed = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), arguments)
+        with self._lock:  # tracing runs Python: one thread at a time, and the second device finds it done
+            return self._jitted.trace(*placed).lower()
+
+    def _advance(self, *arguments: Any) -> tuple[LaneState, Array]:
+        self.num_traces += 1
+        return self._engine.advance(*arguments)
+
+
+@lru_cache(maxsize=_MAX_PROGRAMS)
+def program(recipe: Recipe, rung: Rung, signature: Signature) -> Program:
+    """Returns the program of a rung; the same one for every study that differs in its seed alone."""
+    return Program(recipe, rung, signature)
+
+
+def epochs_per_call(num_rows: int) -> int:
+    """Returns how many epochs' orders of so many rows fit in one call."""
+    return max(1, min(_MAX_EPOCHS_PER_CALL, _ORDER_ENTRIES // num_rows))
+
+
+@partial(jax.jit, static_argnames=("num_rows", "num_epochs"))
+def data_orders(
+    root: UInt32[Array, "2"], seed_index: Int[Array, ""], first_epoch: Int[Array, ""], *, num_rows: int, num_epochs: int
+) -> Int[Array, "epochs rows"]:
+    """Returns the order of the rows in each of some epochs: the same for every trial of a seed index.
+
+    Args:
+        root: words of the study's root key.
+        seed_index: which of the study's seeds.
+        first_epoch: absolute number of the first epoch.
+        num_rows: how many rows there are to train on.
+        num_epochs: how many epochs.
+    """
+    key = jax.random.fold_in(seed_key(from_words(root), seed_index), Purpose.ORDER)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first_epoch + jnp.arange(num_epochs))
+    return jax.vmap(lambda key: jax.random.permutation(key, num_rows))(keys).astype(jnp.int32)
+
+
+def _abstract_inputs(rung: Rung, signature: Signature) -> ChunkInputs:
+    constants = dict(rung.structure)
+    train, valid = (Rows(*(_abstract(*array) for array in part)) for part in (signature.train, signature.valid))
+    num_rows = signature.train[0][0][0]
+    return ChunkInputs(
+        hparams={n: _abstract((rung.lanes,), dtype) for n, dtype in signature.traced if n not in constants},
+        is_active=_abstract((rung.lanes,), "bool"),
+        root=_abstract((2,), "uint32"),
+        seed_index=_abstract((), "int32"),
+        orders=_abstract((signature.epochs_per_call, num_rows), "int32"),
+        train=train,
+        valid=valid,
+    )
+
+
+def _abstract(shape: tuple[int, ...], dtype: str) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)

@@ -1,0 +1,133 @@
+"""The chunk queue: a thread a device takes the next chunk and calls the one-device program of its rung.
+
+Devices share nothing and wait for nobody, and every chunk is the same program on the same numbers wherever and
+whenever it runs. So the bits do not depend on how many devices there are or on how the chunks were dealt.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from queue import SimpleQueue
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import UInt32
+
+from vtune.data import Data, Part
+from vtune.protocols import FRESH, Chunk, ChunkResult, Hparams, LaneState, Plan, Rung
+from vtune.training.dealer import Dealer
+from vtune.training.devices import Device, num_cores
+from vtune.training.ladder import Ladder
+from vtune.training.programs import Program, Signature, epochs_per_call, program
+from vtune.training.task import Recipe
+from vtune.training.worker import Worker
+
+
+@dataclass(frozen=True)
+class ChunkQueue:
+    """Trains plans of fresh trials on local devices; an ``Executor``.
+
+    Attributes:
+        recipe: what all trials have in common.
+        ladder: which trials share a program.
+        traced: name and dtype of each hyperparameter that is data.
+        data: rows to train and to measure on.
+        root: words of the study's root key.
+        devices: to train on.
+        seed_index: which of the study's seeds.
+    """
+
+    recipe: Recipe
+    ladder: Ladder
+    traced: tuple[tuple[str, str], ...]
+    data: Data
+    root: UInt32[np.ndarray, "2"]
+    devices: Sequence[Device]
+    seed_index: int = 0
+
+    def train(self, plan: Plan, hparams: Sequence[Hparams], on_chunk: Callable[[ChunkResult], None]) -> None:
+        """Trains the active trials of ``plan``; see ``Executor.train``.
+
+        Raises:
+            ValueError: for a plan that continues trials, whose weights this queue does not keep.
+        """
+        if np.any((np.asarray(plan.parent) != FRESH) & np.asarray(plan.active)):
+            raise ValueError("this plan continues trials, but the chunk queue trains fresh ones. Set parent=FRESH.")
+        chunks = self.chunks(plan, hparams)
+        dealer, results, stop = Dealer(chunks, self.program), SimpleQueue(), threading.Event()
+        threads = [threading.Thread(target=_work, args=(w, dealer, results, stop), daemon=True) for w in self._workers]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in chunks:
+                result = results.get()
+                if isinstance(result, BaseException):
+                    raise result
+                on_chunk(result)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+    def replay(self, hparams: Hparams, num_epochs: int) -> tuple[Rung, LaneState]:
+        """Trains one trial again, to the same bits, and returns its rung and its lane on the host."""
+        chunk = Chunk(self.ladder.rung(hparams), (0,), (hparams,), num_epochs)
+        *_, states = (jax.device_get(states) for states, _ in self._workers[0].calls(chunk))
+        return chunk.rung, jax.tree.map(lambda leaf: np.array(leaf[0]), states)
+
+    def chunks(self, plan: Plan, hparams: Sequence[Hparams]) -> list[Chunk]:
+        """Packs the active trials of a plan into chunks of one rung and one budget, in the order of the plan."""
+        groups: dict[tuple[Rung, int], list[int]] = {}
+        for lane in np.flatnonzero(plan.active).tolist():
+            groups.setdefault((self.ladder.rung(hparams[lane]), int(plan.budget[lane])), []).append(lane)
+        ids = np.asarray(plan.trial_id).tolist()
+        return [
+            Chunk(rung, tuple(ids[lane] for lane in lanes), tuple(hparams[lane] for lane in lanes), budget)
+            for (rung, budget), members in groups.items()
+            for lanes in (members[first : first + rung.lanes] for first in range(0, len(members), rung.lanes))
+        ]
+
+    def describe(self) -> str:
+        """Returns the plan in one line: programs, chunks, devices, expected time."""
+        lanes = sorted({cell.lanes for cell in self.ladder.cells})
+        chunks = f"{lanes[0]}" if len(lanes) == 1 else f"{lanes[0]} to {lanes[-1]}"
+        seconds = self.ladder.expected_seconds / len(self.devices)
+        return (
+            f"plan: {self.ladder.describe()}, chunks of {chunks} trials, on {len(self.devices)} "
+            f"{self.devices[0].platform} devices; about {seconds:.0f} s"
+        )
+
+    def program(self, rung: Rung) -> Program:
+        """Returns the program of a rung for these data."""
+        return program(self.recipe, rung, self._signature)
+
+    @cached_property
+    def _signature(self) -> Signature:
+        train, valid = _shapes_of(self.data.train), _shapes_of(self.data.valid)
+        return Signature(self.traced, train, valid, epochs_per_call(self.data.num_train))
+
+    @cached_property
+    def _workers(self) -> list[Worker]:
+        """One a device. A CPU that was not split into a device a core gets a worker a core."""
+        devices = list(self.devices)
+        if devices[0].platform == "cpu" and len(jax.local_devices()) == 1:
+            devices *= num_cores()
+        setting = (self.data, self.root, self.seed_index, self._signature, self.program)
+        return [Worker(device, *setting) for device in devices]
+
+
+def _shapes_of(part: Part) -> tuple[tuple[tuple[int, ...], str], ...]:
+    return tuple((array.shape, array.dtype.name) for array in part)
+
+
+def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threading.Event) -> None:
+    """Trains chunks until there are none for this worker; an error goes to the caller's thread."""
+    try:
+        while not stop.is_set() and (chunk := dealer.take(worker)) is not None:
+            result = worker.train(chunk, stop.is_set)
+            if not stop.is_set():
+                results.put(result)
+    except BaseException as error:  # whatever it is, it is raised again where the plan was asked for
+        results.put(error)

@@ -1,0 +1,100 @@
+"""How one trial is trained: a network, an optimizer, a loss and the metrics, as pure functions of one lane."""
+
+from collections import ChainMap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import Float, Int, Key, PyTree
+
+from vtune.keys import IMPLEMENTATION, Purpose
+from vtune.protocols import RUNNING, Hparams, LaneState, Shapes, Task
+from vtune.training.losses import Metric, RowLoss
+from vtune.training.networks import ModelFn, Network
+from vtune.training.optimizers import Optimizer
+
+
+class Recipe(NamedTuple):
+    """What all trials of a study have in common. Hashable: with a rung it names a program.
+
+    Attributes:
+        model_fn: returns a Flax module.
+        optimizer: from hyperparameters to an Optax transformation.
+        loss: what is minimised, one number a row.
+        metrics: what else is measured on validation rows.
+        inputs: the shape of one row of x.
+        outputs: numbers that the network puts out for a row.
+    """
+
+    model_fn: ModelFn
+    optimizer: Optimizer
+    loss: RowLoss
+    metrics: tuple[Metric, ...]
+    inputs: tuple[int, ...]
+    outputs: int
+
+    def network(self, sizes: Sequence[tuple[str, int]] = ()) -> Network:
+        """Returns the network padded to these elastic sizes, or at its true size where none is given."""
+        return Network(self.model_fn, Shapes(self.inputs, self.outputs, dict(sizes)))
+
+    def task(self, sizes: Sequence[tuple[str, int]] = ()) -> Task:
+        """Returns how one trial is trained, padded to these elastic sizes."""
+        return make_task(self.network(sizes), self.optimizer, self.loss, self.metrics)
+
+
+def make_task(network: Network, optimizer: Optimizer, loss: RowLoss, metrics: Sequence[Metric]) -> Task:
+    """Puts the parts together.
+
+    Args:
+        network: the model.
+        optimizer: called inside the trace. The learning rate it is given in epoch e is
+            ``learning_rate / (1 + decay * e)``, e counted from 0.
+        loss: what is minimised, one number a row.
+        metrics: what else is measured on validation rows, beside the loss.
+
+    Returns:
+        The task of one trial.
+    """
+
+    def transformation(hparams: Hparams, epoch: Int[Array, ""]) -> optax.GradientTransformation:
+        start = jnp.asarray(hparams["learning_rate"])
+        now = start / (1 + hparams["decay"] * epoch.astype(start.dtype))
+        return optimizer(ChainMap({"learning_rate": now}, hparams))  # pyright: ignore[reportArgumentType]
+
+    def init(key: Key[Array, ""], hparams: Hparams) -> LaneState:
+        params, model_state = network.init(key, hparams)
+        zero = jnp.zeros((), jnp.int32)
+        with jax.numpy_dtype_promotion("standard"):
+            optimizer_state = transformation(hparams, zero).init(params)
+        return LaneState(params, optimizer_state, model_state, zero, zero, zero + RUNNING, zero - 1)
+
+    def loss_sum(
+        params: PyTree, state: LaneState, hparams: Hparams, x: Array, y: Array, weight: Array, key: Array
+    ) -> tuple[Array, PyTree]:
+        noise_key = jax.random.fold_in(jax.random.fold_in(key, Purpose.NOISE), state.step)
+        weights = (params, state.model_state)
+        outputs, model_state = network.apply(weights, hparams, x, noise_key, is_training=True)
+        return _weighted_sum(loss(outputs, y), weight), model_state
+
+    def update(state: LaneState, grads: PyTree, hparams: Hparams) -> LaneState:
+        with jax.numpy_dtype_promotion("standard"):
+            step = transformation(hparams, state.epoch).update
+            updates, optimizer_state = step(grads, state.optimizer_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+        return state._replace(params=params, optimizer_state=optimizer_state, step=state.step + 1)
+
+    def metric_sums(state: LaneState, hparams: Hparams, x: Array, y: Array, weight: Array) -> Float[Array, " metrics"]:
+        weights, unused = (state.params, state.model_state), jax.random.key(0, impl=IMPLEMENTATION)
+        outputs, _ = network.apply(weights, hparams, x, unused, is_training=False)
+        rows = [loss(outputs, y), *(metric.of_rows(outputs, y) for metric in metrics)]
+        return jnp.stack([_weighted_sum(row, weight) for row in rows])
+
+    return Task(init, loss_sum, update, metric_sums, ("loss", *(metric.name for metric in metrics)))
+
+
+def _weighted_sum(of_rows: Float[Array, " batch"], weight: Float[Array, " batch"]) -> Float[Array, ""]:
+    """Sums rows of weight 1; what a row of weight 0 came to, NaN too, is left out."""
+    return jnp.sum(jnp.where(weight > 0, of_rows, 0))

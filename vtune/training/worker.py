@@ -1,0 +1,112 @@
+"""One device at work: it holds the data, and trains one chunk after the other."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jaxtyping import UInt32
+
+from vtune.data import Data
+from vtune.protocols import Chunk, ChunkResult, LaneState, Rung
+from vtune.training.devices import Device
+from vtune.training.engine import ChunkInputs, Rows
+from vtune.training.programs import Program, Signature, data_orders
+
+_CALL_SECONDS = 1.0
+"""What one call of a program aims at, so that a search can report, and stop, in between."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Trains chunks on one device.
+
+    Attributes:
+        device: where.
+        data: rows to train and to measure on.
+        root: words of the study's root key.
+        seed_index: which of the study's seeds.
+        signature: of the programs.
+        program: returns the program of a rung.
+    """
+
+    device: Device
+    data: Data
+    root: UInt32[np.ndarray, "2"]
+    seed_index: int
+    signature: Signature
+    program: Callable[[Rung], Program]
+
+    def train(self, chunk: Chunk, is_stopped: Callable[[], bool] = lambda: False) -> ChunkResult:
+        """Trains a chunk to its budget, or as far as it got when told to stop."""
+        self.program(chunk.rung).on(self.device)
+        started, trials = time.perf_counter(), slice(len(chunk.trial_ids))
+        curves, diverged_step = [], np.empty(0, np.int32)
+        for states, part in self.calls(chunk):
+            curves.append(part)
+            diverged_step = np.array(states.diverged_step)
+            if is_stopped():
+                break
+        seconds = time.perf_counter() - started
+        return ChunkResult(chunk, np.concatenate(curves, axis=1)[trials], diverged_step[trials], seconds)
+
+    def calls(self, chunk: Chunk) -> Iterator[tuple[LaneState, np.ndarray]]:
+        """Trains a chunk call by call; yields its lanes, valid until the next call, and the curves of the call."""
+        program = self.program(chunk.rung)
+        advance, lanes = program.on(self.device), self._lane_inputs(program, chunk)
+        states, epoch = self._take_memory(program), 0
+        while epoch < chunk.budget:
+            started = time.perf_counter()
+            count = min(chunk.budget - epoch, self._epochs_at_once(program))
+            inputs = lanes._replace(orders=self._orders(epoch))
+            states, curves = advance(states, inputs, self._put(np.int32(epoch)), self._put(np.int32(count)))
+            yield states, np.asarray(curves)[:, :count]
+            program.epoch_seconds = (time.perf_counter() - started) / count
+            epoch += count
+        self._memory[chunk.rung] = states
+
+    def _epochs_at_once(self, program: Program) -> int:
+        """How many epochs the next call takes: it decides when a search can stop, and no bits (law Segments)."""
+        if program.epoch_seconds is None:
+            return 1
+        return max(1, min(self.signature.epochs_per_call, int(_CALL_SECONDS / program.epoch_seconds)))
+
+    def _lane_inputs(self, program: Program, chunk: Chunk) -> ChunkInputs:
+        """The inputs of a chunk but for its orders; lanes without a trial repeat the first one, idle."""
+        num_trials, lanes = len(chunk.trial_ids), chunk.rung.lanes
+        rows = [*chunk.hparams, *[chunk.hparams[0]] * (lanes - num_trials)]
+        columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in program.traced}
+        is_active = np.arange(lanes) < num_trials
+        return ChunkInputs(self._put(columns), self._put(is_active), *self._constants)
+
+    @cached_property
+    def _constants(self) -> tuple[Any, ...]:
+        train, valid = (Rows(*map(self._put, part)) for part in (self.data.train, self.data.valid))
+        return self._put(self.root), self._put(np.int32(self.seed_index)), (), train, valid
+
+    @cached_property
+    def _memory(self) -> dict[Rung, LaneState]:
+        """Lanes of finished chunks, whose memory the next chunk of the rung takes over."""
+        return {}
+
+    @cached_property
+    def _known_orders(self) -> dict[int, Array]:
+        return {}
+
+    def _take_memory(self, program: Program) -> LaneState:
+        states = self._memory.pop(program.rung, None)
+        return states or self._put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.states))
+
+    def _orders(self, first_epoch: int) -> Array:
+        if first_epoch not in self._known_orders:
+            shape = {"num_rows": self.data.num_train, "num_epochs": self.signature.epochs_per_call}
+            orders = data_orders(self.root, np.int32(self.seed_index), np.int32(first_epoch), **shape)
+            self._known_orders[first_epoch] = self._put(orders)
+        return self._known_orders[first_epoch]
+
+    def _put(self, tree: Any) -> Any:
+        return jax.device_put(tree, self.device)
