@@ -182,13 +182,6 @@ def test_show_prints_the_summary_of_a_folder(folder, capsys):
     assert [line.split()[0] for line in lines[5:]] == [str(trial_id) for trial_id in range(11, 1, -1)]
 
 
-def test_show_does_not_wait_for_jax(folder):
-    code = f"import sys; from vtune.cli import main; main(['show', {folder!r}]); sys.exit('jax' in sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert shown.returncode == 0, shown.stderr
-    assert "best accuracy 0.11" in shown.stdout
-
-
 def test_a_real_search_from_the_space_to_the_verdict(tmp_path, capsys):
     (tmp_path / "space.toml").write_text(SPACE)
     small = ["--trials", "8", "--epochs", "1", "--folder", str(tmp_path / "study")]

@@ -340,8 +340,9 @@ def _check_whole(name: str, y: Shaped[np.ndarray, " rows"]) -> None:
     if not is_whole.all():
         row = int(np.argmin(is_whole))
         raise ValueError(
-            f'{name} holds {y[row]} in row {row}, but labels, which loss="cross_entropy" needs, are whole numbers; '
-            'write loss="mse" for targets, or number the classes with np.unique(y, return_inverse=True)[1]'
+            f'{name} holds {y[row]} in row {row}, but labels, which loss="cross_entropy" and metric="accuracy" need, '
+            'are whole numbers; write loss="mse" alone for targets, or number the classes with '
+            "np.unique(y, return_inverse=True)[1]"
         )
 
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
+from inspect import signature
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -99,10 +100,10 @@ def search(
         >>> len(study.trials)
         4
     """
-    _check_arguments(model_fn, epochs, finalists, seed, chunk)
+    _check_arguments(model_fn, trials, epochs, finalists, seed, folder, chunk)
     written = Space.of(space)
     written.require_varying()
-    factory = by_name(strategy) if isinstance(strategy, str) else strategy
+    factory = _factory(strategy)
     steps = _steps(factory(written.axes, trials=trials, epochs=epochs))
     used = local_devices(devices)
     root = seed_words(seed)
@@ -339,15 +340,32 @@ def _split_key(root: UInt32[Array, "2"]) -> Key[Array, ""]:
     return study_key(from_words(root), Purpose.SPLIT)
 
 
-def _check_arguments(model_fn: Any, epochs: Any, finalists: Any, seed: Any, chunk: Any) -> None:
+def _factory(strategy: Any) -> StrategyFactory:
+    factory = by_name(strategy) if isinstance(strategy, str) else strategy
+    try:
+        signature(factory).bind((), trials=1, epochs=1)
+    except (TypeError, ValueError) as error:  # vtune.strategies.random, say, which is not a strategy but makes one
+        raise TypeError(
+            f"strategy={strategy!r} is not one ({error}). Write a name, 'coarse_to_fine', or call what makes it, "
+            "vtune.strategies.coarse_to_fine(rounds=4)."
+        ) from error
+    return factory
+
+
+def _check_arguments(
+    model_fn: Any, trials: Any, epochs: Any, finalists: Any, seed: Any, folder: Any, chunk: Any
+) -> None:
     if not callable(model_fn):
         raise TypeError(
             f"model_fn={model_fn!r} cannot be called. Write a function that returns a Flax module, or vtune.MLP."
         )
+    check_count("trials", trials, least=1, example=256)
     check_count("epochs", epochs, least=1, example=20)
     check_count("seed", seed, least=0, example=0)
     if chunk != "auto":
         check_count("chunk", chunk, least=1, example=64)
+    if not isinstance(folder, str | PathLike | None):
+        raise TypeError(f'folder={folder!r} is no path. Write one as a string, such as "studies/first".')
     if finalists != 0:
         raise ValueError(
             f"finalists={finalists!r}: the winner is not trained again on other seeds yet. Write finalists=0."

@@ -66,6 +66,12 @@ def turn_seconds(table: CostTable, row_macs: Sequence[int], rows: int) -> float:
     return flops / table.flops_per_second + sum(row_macs) * table.seconds_per_weight + table.seconds_per_turn
 
 
+def epoch_seconds(table: CostTable, state_bytes: int, num_rows: int) -> float:
+    """Returns a rough guess at the seconds of an epoch of a chunk whose lanes take so many bytes: to deal work by."""
+    weights = state_bytes / (3 * 4)  # and two moments of them, in float32
+    return 6 * weights * num_rows / table.flops_per_second
+
+
 def lanes_within(table: CostTable, weights: int, itemsize: int, expected_trials: float) -> int:
     """Returns how many lanes a chunk should have: a power of two.
 

@@ -1,11 +1,11 @@
 """Which chunk a worker takes next: bits do not depend on it, waiting does."""
 
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
 from vtune.protocols import Chunk, Rung
+from vtune.training.cost import CostTable, epoch_seconds
 from vtune.training.devices import Device
 from vtune.training.programs import Program
 from vtune.training.worker import Worker
@@ -18,8 +18,16 @@ class Dealer:
     helps another out: if what waits there takes longer than compiling a second time.
     """
 
-    def __init__(self, chunks: Iterable[Chunk], program: Callable[[Rung], Program]):
-        """Takes the chunks of a plan and the programs that train them."""
+    def __init__(self, chunks: Iterable[Chunk], program: Callable[[Rung], Program], table: CostTable, num_rows: int):
+        """Takes the chunks of a plan.
+
+        Args:
+            chunks: in the order in which those of a rung are dealt.
+            program: returns the program of a rung.
+            table: what to expect of a program before it was timed.
+            num_rows: of an epoch.
+        """
+        self._table, self._num_rows = table, num_rows
         self._waiting: dict[Rung, deque[Chunk]] = {}
         for chunk in chunks:
             self._waiting.setdefault(chunk.rung, deque()).append(chunk)
@@ -40,7 +48,7 @@ class Dealer:
         waiting = [rung for rung, chunks in self._waiting.items() if chunks]
         ready = [rung for rung in waiting if self._is_ready(rung, device)]
         untaken = [rung for rung in waiting if not self._taken_by[rung] and not self._programs[rung].is_compiled]
-        worth_compiling = [rung for rung in waiting if self._waiting_seconds(rung) > self._compile_seconds(rung)]
+        worth_compiling = [rung for rung in waiting if self._work(rung) > self._compile_seconds(rung)]
         candidates = ready or untaken or worth_compiling
         return max(candidates, key=self._work) if candidates else None
 
@@ -48,15 +56,10 @@ class Dealer:
         return device in self._taken_by[rung] or self._programs[rung].is_compiled_for(device)
 
     def _work(self, rung: Rung) -> float:
-        """What waits at a rung, in bytes of lanes times epochs: enough to rank by, known before any was timed."""
-        return self._programs[rung].state_bytes * sum(chunk.budget for chunk in self._waiting[rung])
-
-    def _waiting_seconds(self, rung: Rung) -> float:
-        epoch_seconds = self._programs[rung].epoch_seconds
-        if epoch_seconds is None:
-            return 0.0
-        return epoch_seconds * sum(chunk.budget for chunk in self._waiting[rung])
+        """The seconds of what waits at a rung."""
+        program = self._programs[rung]
+        seconds = program.epoch_seconds or epoch_seconds(self._table, program.state_bytes, self._num_rows)
+        return seconds * sum(chunk.budget for chunk in self._waiting[rung])
 
     def _compile_seconds(self, rung: Rung) -> float:
-        seconds = self._programs[rung].compile_seconds
-        return math.inf if seconds is None else seconds
+        return self._programs[rung].compile_seconds or self._table.compile_seconds

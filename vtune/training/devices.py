@@ -41,8 +41,10 @@ def local_devices(devices: int | Sequence[Device] | None = None) -> list[Device]
         devices: the devices themselves, how many of the local ones to use, or None for all of them.
 
     Raises:
+        TypeError: for anything else.
         ValueError: for no device, or more than there are.
     """
+    _check_types(devices)
     if isinstance(devices, Sequence):
         if not devices:
             raise ValueError("devices=[]: a search needs a device. Write devices=jax.local_devices(), or leave it out.")
@@ -57,6 +59,16 @@ def local_devices(devices: int | Sequence[Device] | None = None) -> list[Device]
             f"Write devices={len(local)}, or set {CPU_DEVICES_VARIABLE}={devices} before JAX starts."
         )
     return local[:devices]
+
+
+def _check_types(devices: Any) -> None:
+    is_listed = isinstance(devices, Sequence) and all(isinstance(device, jax.Device) for device in devices)
+    is_count = isinstance(devices, int) and not isinstance(devices, bool)
+    if not (devices is None or is_listed or is_count):
+        raise TypeError(
+            f"devices={devices!r} is neither a number nor a list of JAX devices. Write devices=1, or "
+            "devices=jax.local_devices()[:1], or leave it out for all of them."
+        )
 
 
 def kind_of(device: Device) -> DeviceKind:

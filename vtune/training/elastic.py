@@ -95,7 +95,10 @@ class ElasticLinear(nnx.Module):
             is_active: False for a layer that its network does not have: all its weights are zero.
         """
         rows, columns = draws.shape
-        inside = (jnp.arange(rows) < fan_in)[:, None] & (jnp.arange(columns) < fan_out)[None, :] & is_active
+        is_input, is_output = (
+            jnp.arange(size, dtype=jnp.int32) < true for size, true in [(rows, fan_in), (columns, fan_out)]
+        )
+        inside = is_input[:, None] & is_output[None, :] & is_active
         scale = jnp.sqrt(1 / jnp.asarray(fan_in).astype(draws.dtype))
         self.kernel = nnx.Param(jnp.where(inside, draws * scale, 0))
         self.bias = nnx.Param(jnp.zeros(columns, draws.dtype))

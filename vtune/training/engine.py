@@ -17,6 +17,10 @@ from vtune.keys import from_words, seed_key
 from vtune.protocols import DIVERGED, IDLE, RUNNING, LaneState, Rung, Task
 
 
+VALIDATION_ROWS = 128
+"""How many validation rows are measured at a time."""
+
+
 class Rows(NamedTuple):
     """Data as the program takes them: arguments, never constants of it."""
 
@@ -98,7 +102,7 @@ class Engine:
         def epoch(offset: Int[Array, ""], carry: tuple[LaneState, Array]) -> tuple[LaneState, Array]:
             states, curves = carry
             states, train_loss = self._train_epoch(states, inputs, key, inputs.orders[offset])
-            measured = jax.vmap(self._validate, in_axes=(0, 0, None))(states, inputs.hparams, inputs.valid)
+            measured = self._validate(states, inputs)
             states, row = jax.vmap(_close_epoch)(states, train_loss, measured)
             return states, curves.at[:, offset].set(row)
 
@@ -139,7 +143,7 @@ class Engine:
         start = _Turn(states, grads, jnp.zeros(rung.lanes), jnp.zeros(rung.lanes))
         turns = jnp.max(num_rows // batch_sizes * self._pieces(batch_sizes))
         end = lax.fori_loop(0, turns, turn, start)
-        return end.state, end.epoch_loss / (num_rows // batch_sizes * batch_sizes)
+        return end.state, end.epoch_loss / (num_rows // batch_sizes * batch_sizes).astype(end.epoch_loss.dtype)
 
     def _micro_step(self, lane: _Turn, hparams: dict[str, Any], clock: _Clock, rows: Rows, key: Array) -> _Turn:
         """Adds the gradients of one micro-batch and, where it ends a mini-batch, takes the optimizer's step.
@@ -168,7 +172,7 @@ class Engine:
     def _clock(self, time: Int[Array, ""], batch_size: Any, num_rows: int) -> _Clock:
         rows, pieces = self.rung.rows, self._pieces(batch_size)
         batch, piece = time // pieces, time % pieces
-        is_inside = piece * rows + jnp.arange(rows) < batch_size
+        is_inside = piece * rows + jnp.arange(rows, dtype=jnp.int32) < batch_size
         return _Clock(
             first_row=batch * batch_size + piece * rows,
             weight=jnp.ones(rows) if self.rung.is_shared else is_inside.astype(jnp.ones(()).dtype),
@@ -181,16 +185,30 @@ class Engine:
         """Micro-batches in a mini-batch."""
         return (batch_size + self.rung.rows - 1) // self.rung.rows
 
-    def _validate(self, state: LaneState, traced: dict[str, Array], valid: Rows) -> Float[Array, " metrics"]:
-        num_rows = valid.x.shape[0]
-        return self.task.metric_sums(state, self._complete(traced), *valid, jnp.ones(num_rows)) / num_rows
+    def _validate(self, states: LaneState, inputs: ChunkInputs) -> Float[Array, "lanes metrics"]:
+        """The means of loss and metrics over the validation rows, some rows at a time to bound the memory."""
+        num_rows = inputs.valid.x.shape[0]
+        rows = min(num_rows, VALIDATION_ROWS)
+        missing = -num_rows % rows
+        padded = jax.tree.map(lambda a: jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)), inputs.valid)
+
+        def lane_sums(state: LaneState, traced: dict[str, Array], part: Rows, weight: Array) -> Array:
+            return self.task.metric_sums(state, self._complete(traced), *part, weight)
+
+        def add_part(index: Int[Array, ""], sums: Float[Array, "lanes metrics"]) -> Float[Array, "lanes metrics"]:
+            part = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, index * rows, rows), padded)
+            weight = (index * rows + jnp.arange(rows, dtype=jnp.int32) < num_rows).astype(sums.dtype)
+            return sums + jax.vmap(lane_sums, in_axes=(0, 0, None, None))(states, inputs.hparams, part, weight)
+
+        none = jnp.zeros((self.rung.lanes, len(self.task.metrics)))
+        return lax.fori_loop(0, (num_rows + missing) // rows, add_part, none) / num_rows
 
 
 def _close_epoch(
     state: LaneState, train_loss: Float[Array, ""], measured: Float[Array, " metrics"]
 ) -> tuple[LaneState, Float[Array, " columns"]]:
     """Counts the epoch, and freezes a lane whose last step made its network's loss non-finite."""
-    state = state._replace(epoch=state.epoch + (state.status == RUNNING))
+    state = state._replace(epoch=jnp.where(state.status == RUNNING, state.epoch + 1, state.epoch))
     state = _freeze_where((state.status == RUNNING) & ~jnp.isfinite(measured[0]), state)
     row = jnp.concatenate([train_loss[None], measured])
     return state, jnp.where(state.status == RUNNING, row, jnp.nan)

@@ -98,6 +98,7 @@ class Ladder(NamedTuple):
         return f"{len(self.cells)} rungs" if self.cut else "a rung for each " + " and ".join(self.structural)
 
     def to_json(self) -> str:
-        """Returns the ladder as JSON: equal text, equal bits."""
+        """Returns all that decides bits as JSON: equal text, equal bits."""
         plain = {**self._asdict(), "cut": self.cut and self.cut._asdict(), "cells": [c._asdict() for c in self.cells]}
+        del plain["expected_seconds"]
         return json.dumps(plain, sort_keys=True)

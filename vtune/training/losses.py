@@ -23,7 +23,7 @@ def squared_error(outputs: Float[Array, "batch targets"], targets: Array) -> Flo
 
 def is_correct(outputs: Float[Array, "batch classes"], labels: Array) -> Float[Array, " batch"]:
     """1 where the largest output is the label's; NaN where an output is NaN, which ``argmax`` takes for a class."""
-    hits = jnp.argmax(outputs, axis=-1) == labels
+    hits = jnp.argmax(outputs, axis=-1).astype(labels.dtype) == labels
     return jnp.where(jnp.any(jnp.isnan(outputs), axis=-1), jnp.nan, hits.astype(outputs.dtype))
 
 

@@ -6,6 +6,7 @@ from math import prod
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
@@ -68,9 +69,9 @@ class MLP(nnx.Module):
             fan_in = hparams["hidden"]
         self.output = ElasticLinear(draws[0], fan_in, shapes.outputs)
 
-    def __call__(self, x: Float[Array, "batch *inputs"]) -> Float[Array, "batch outputs"]:
+    def __call__(self, x: Float[Array | np.ndarray, "batch *inputs"]) -> Float[Array, "batch outputs"]:
         """Returns logits, or the predicted targets of a regression."""
-        x = x.reshape(x.shape[0], -1)
+        x = jnp.asarray(x).reshape(x.shape[0], -1)
         for layer in range(self.depth):
             hidden = self.activation(getattr(self, f"hidden_{layer}")(x))
             x = hidden if layer == 0 else jnp.where(layer < self.layers, hidden, x)

@@ -6,9 +6,9 @@ may be a traced number anywhere in a model, and no module object lives longer th
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -89,14 +89,19 @@ class Network:
         return outputs, {**state, **updated}
 
     def module(self, weights: tuple[PyTree, PyTree], hparams: Hparams) -> Callable[..., Array]:
-        """Returns a Flax module that holds these weights, ready to be called on rows of x."""
-        module = self._build(_unused_key(), hparams)
+        """Returns a Flax module that holds these weights, ready to be called on rows of x.
+
+        Where its call takes a keyword such as ``train``, that is bound to what evaluation needs, by a ``partial``.
+        """
+        module, weights = self._build(_unused_key(), hparams), jax.tree.map(jnp.asarray, weights)
+        flags = _flags(module, is_training=False)
         if isinstance(module, nnx.Module):
             _fill(module, weights)
             module.eval()
-            return module  # pyright: ignore[reportReturnType]
-        params, state = weights
-        return module.bind({"params": params, **state})  # pyright: ignore[reportReturnType]
+        else:
+            params, state = weights
+            module = module.bind({"params": params, **state})
+        return partial(module, **flags) if flags else module  # pyright: ignore[reportReturnType, reportCallIssue]
 
     def _build(self, key: Key[Array, ""], hparams: Hparams) -> nnx.Module | linen.Module:
         rngs = nnx.Rngs(params=_stream(key, Purpose.WEIGHTS), default=_stream(key, Purpose.NOISE))
@@ -111,11 +116,16 @@ class Network:
 
     @cached_property
     def _named_arguments(self) -> Sequence[str]:
-        offered = ("hparams", "rngs", "shapes")
-        parameters = inspect.signature(self.model_fn).parameters
+        offered, parameters = ("hparams", "rngs", "shapes"), _parameters(self.model_fn)
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             return offered
         return [name for name in offered if name in parameters]
+
+
+def _parameters(model_fn: ModelFn) -> Mapping[str, inspect.Parameter]:
+    """What a model function takes; of a class, what its constructor does: nnx hides that behind ``*args``."""
+    built = model_fn.func if isinstance(model_fn, partial) else model_fn
+    return inspect.signature(built.__init__ if isinstance(built, type) else model_fn).parameters
 
 
 def _stream(key: Key[Array, ""], purpose: Purpose) -> Key[Array, ""]:

@@ -1,5 +1,6 @@
 """What a study minimises, what it measures, and what it ranks by."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +17,8 @@ Select = Literal["last", "best_epoch"]
 _LOSS_COLUMN = 1
 _DIRECTIONS = {"auto": None, "minimize": False, "maximize": True}
 _NEEDS: dict[str, Kind] = {"cross_entropy": "classes", "mse": "targets", "accuracy": "classes"}
+_TAKEN = ("train_loss", "loss", "trial_id", "epoch")
+"""What the learning curves call their other columns."""
 
 
 class Objective(NamedTuple):
@@ -68,10 +71,10 @@ class Objective(NamedTuple):
     def to_strategy(self, score: float, loss: float, num_valid: int) -> float:
         """Returns a score as strategies know it: lower is better, and equal accuracies are told apart by their loss.
 
-        The loss moves an accuracy by less than half a row's worth, so it decides nothing else.
+        The loss moves an accuracy by half a row's worth at most, also where it is negative, so it decides nothing else.
         """
         ranked = -score if self.is_maximized else score
-        return ranked + 0.5 / num_valid * loss / (1 + loss) if self.name == "accuracy" else ranked
+        return ranked + math.atan(loss) / (math.pi * num_valid) if self.metric == METRICS["accuracy"] else ranked
 
     def _lower_is_better(self, curves: Float[np.ndarray, "epochs metrics"]) -> tuple[np.ndarray, np.ndarray]:
         metric = -curves[:, -1] if self.is_maximized else curves[:, -1]
@@ -82,6 +85,7 @@ def kind_needed(loss: Any, metric: Any) -> Literal["auto"] | Kind:
     """Returns what y must hold for this loss and metric; "auto" where they do not say.
 
     Raises:
+        TypeError: for what is neither a name nor a function.
         ValueError: for a name that is not known, or a loss and a metric that need different things.
 
     Example:
@@ -90,10 +94,12 @@ def kind_needed(loss: Any, metric: Any) -> Literal["auto"] | Kind:
     """
     _check_name("loss", loss, ("auto", *LOSSES))
     _check_name("metric", metric, ("auto", "loss", *METRICS))
-    needs: set[Kind] = {_NEEDS[name] for name in (loss, metric) if isinstance(name, str) and name in _NEEDS}
-    if len(needs) > 1:
-        raise ValueError(f"loss={loss!r} needs other y than metric={metric!r}. Leave one of them out.")
-    return needs.pop() if needs else "auto"
+    needs: list[Kind] = [_NEEDS[name] for name in (loss, metric) if isinstance(name, str) and name in _NEEDS]
+    if len(set(needs)) > 1:
+        raise ValueError(
+            f"loss={loss!r} takes y for {needs[0]} and metric={metric!r} for {needs[1]}. Leave one of them out."
+        )
+    return needs[0] if needs else "auto"
 
 
 def make_objective(loss: Any, metric: Any, direction: str, select: str, kind: Kind) -> Objective:
@@ -107,7 +113,8 @@ def make_objective(loss: Any, metric: Any, direction: str, select: str, kind: Ki
         kind: what y holds.
 
     Raises:
-        ValueError: for a name that is not known, a missing direction, or one against the metric's own.
+        TypeError: for what is neither a name nor a function.
+        ValueError: for a name that is not known or is taken, a missing direction, or one against the metric's own.
     """
     _check_name("direction", direction, tuple(_DIRECTIONS))
     _check_name("select", select, ("last", "best_epoch"))
@@ -128,7 +135,11 @@ def _metric(metric: Any, direction: str) -> Metric | None:
         raise ValueError(
             f"metric={name}: a function does not say which way is better. Add direction='minimize' or 'maximize'."
         )
-    return Metric(name, metric, is_maximized=direction == "maximize")
+    if name in _TAKEN:
+        raise ValueError(
+            f"metric={name}: study.curves has a {name!r} already. Rename the function, for example to my_{name}."
+        )
+    return Metric("metric" if name == "<lambda>" else name, metric, is_maximized=direction == "maximize")
 
 
 def _check_name(argument: str, value: Any, known: Sequence[str]) -> None:

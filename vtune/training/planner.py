@@ -18,9 +18,13 @@ _MAX_STEPS = 16
 _SIMD_WIDTH = 16
 """Padded sizes of a long range are multiples of so many units."""
 
+_MAX_GROUPS = 8
+"""Ways to cut batches that ask for more kinds of micro-batches are not considered: each kind has programs of its own."""
+
 _CUTS = [Cut(target, divides) for divides in (True, False) for target in (32, 64, 128)]
 
 _Interval = tuple[int, int]
+_Groups = dict[tuple[int, bool], list[int]]
 _Split = tuple[float, list[tuple[tuple[_Interval, ...], float]]]
 """Seconds, and boxes with the share of the trials that each holds."""
 
@@ -76,17 +80,23 @@ class Planner:
         from cell to cell. More cells waste less on padding and cost a compilation each. The optimum over all such
         splits is found by dynamic programming, one elastic hyperparameter inside the other.
         """
-        plans = [(*self._plan_cut(elastic, cut), cut) for cut in _CUTS]
+        groups = {cut: self._groups(cut) for cut in _CUTS}
+        few = {cut: kinds for cut, kinds in groups.items() if len(kinds) <= _MAX_GROUPS}
+        plans = [(*self._plan_groups(elastic, kinds), cut) for cut, kinds in few.items()]
         seconds, cells, cut = min(plans, key=lambda plan: plan[0])
         return self._ladder(cut, cells, seconds)
 
     def _ladder(self, cut: Cut | None, cells: list[Cell], seconds: float) -> Ladder:
         return Ladder(VERSION, self.kind.name, self.dtype, self.structural, cut, tuple(cells), seconds)
 
-    def _plan_cut(self, elastic: Elastic, cut: Cut) -> tuple[float, list[Cell]]:
-        groups: dict[tuple[int, bool], list[int]] = {}
+    def _groups(self, cut: Cut) -> _Groups:
+        """The batch sizes by the micro-batches that they are cut into."""
+        groups: _Groups = {}
         for batch_size in whole_levels(self.space, "batch_size"):
             groups.setdefault(cut.rows(batch_size), []).append(batch_size)
+        return groups
+
+    def _plan_groups(self, elastic: Elastic, groups: _Groups) -> tuple[float, list[Cell]]:
         parts = [_Group(self, elastic, sizes, *key).plan() for key, sizes in groups.items()]
         return sum(seconds for seconds, _ in parts), [cell for _, cells in parts for cell in cells]
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from vtune.keys import Purpose, from_words, seed_key
 from vtune.protocols import LaneState, Rung
 from vtune.training.devices import Device
 from vtune.training.engine import ChunkInputs, Engine, Rows
+from vtune.training.memory import chunk_bytes, num_bytes
 from vtune.training.task import Recipe
 
 _MAX_PROGRAMS = 512
@@ -65,6 +66,7 @@ class Program:
         self.epoch_seconds: float | None = None
         self._lock = threading.Lock()
         self._jitted = jax.jit(self._advance, donate_argnums=0)
+        self._fresh = jax.jit(self._engine.fresh)
         self._compiled: dict[Device, Any] = {}
 
     @property
@@ -72,10 +74,15 @@ class Program:
         """Whether some device has it."""
         return bool(self._compiled)
 
-    @property
+    @cached_property
     def state_bytes(self) -> int:
         """Bytes of a chunk's lanes."""
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.states))
+        return num_bytes(self.states)
+
+    @cached_property
+    def estimated_bytes(self) -> int:
+        """About how many bytes a call takes, known before anything compiles."""
+        return chunk_bytes(self._engine.task, self.rung, self.states, self._inputs)
 
     def is_compiled_for(self, device: Device) -> bool:
         """Whether a call on this device would not compile."""
@@ -88,6 +95,10 @@ class Program:
             self._compiled[device] = self._lower(device).compile()
             self.compile_seconds = time.perf_counter() - started
         return self._compiled[device]
+
+    def initial(self, inputs: ChunkInputs) -> LaneState:
+        """Returns a chunk's lanes before their first epoch, to look at them; training makes them inside its program."""
+        return self._fresh(inputs)
 
     def memory_analysis(self, device: Device) -> Any:
         """Returns what the compiler says of the program's memory."""
@@ -131,7 +142,7 @@ def data_orders(
         num_epochs: how many epochs.
     """
     key = jax.random.fold_in(seed_key(from_words(root), seed_index), Purpose.ORDER)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first_epoch + jnp.arange(num_epochs))
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first_epoch + jnp.arange(num_epochs, dtype=jnp.int32))
     return jax.vmap(lambda key: jax.random.permutation(key, num_rows))(keys).astype(jnp.int32)
 
 

@@ -17,9 +17,11 @@ from jaxtyping import UInt32
 
 from vtune.data import Data, Part
 from vtune.protocols import FRESH, Chunk, ChunkResult, Hparams, LaneState, Plan, Rung
+from vtune.training.cost import cost_table
 from vtune.training.dealer import Dealer
-from vtune.training.devices import Device, num_cores
+from vtune.training.devices import Device, kind_of, num_cores
 from vtune.training.ladder import Ladder
+from vtune.training.memory import device_bytes
 from vtune.training.programs import Program, Signature, epochs_per_call, program
 from vtune.training.task import Recipe
 from vtune.training.worker import Worker
@@ -51,13 +53,17 @@ class ChunkQueue:
         """Trains the active trials of ``plan``; see ``Executor.train``.
 
         Raises:
-            ValueError: for a plan that continues trials, whose weights this queue does not keep.
+            ValueError: for a plan that continues trials, whose weights this queue does not keep, and for chunks that
+                are larger than the device's memory.
         """
         if np.any((np.asarray(plan.parent) != FRESH) & np.asarray(plan.active)):
             raise ValueError("this plan continues trials, but the chunk queue trains fresh ones. Set parent=FRESH.")
         chunks = self.chunks(plan, hparams)
-        dealer, results, stop = Dealer(chunks, self.program), SimpleQueue(), threading.Event()
-        threads = [threading.Thread(target=_work, args=(w, dealer, results, stop), daemon=True) for w in self._workers]
+        for rung in {chunk.rung for chunk in chunks}:
+            self._refuse_beyond_memory(rung)
+        dealer = Dealer(chunks, self.program, cost_table(kind_of(self.devices[0])), self.data.num_train)
+        results, stop = SimpleQueue(), threading.Event()
+        threads = [threading.Thread(target=_work, args=(w, dealer, results, stop), daemon=True) for w in self.workers]
         for thread in threads:
             thread.start()
         try:
@@ -74,7 +80,7 @@ class ChunkQueue:
     def replay(self, hparams: Hparams, num_epochs: int) -> tuple[Rung, LaneState]:
         """Trains one trial again, to the same bits, and returns its rung and its lane on the host."""
         chunk = Chunk(self.ladder.rung(hparams), (0,), (hparams,), num_epochs)
-        *_, states = (jax.device_get(states) for states, _ in self._workers[0].calls(chunk))
+        *_, states = (jax.device_get(states) for states, _ in self.workers[0].calls(chunk))
         return chunk.rung, jax.tree.map(lambda leaf: np.array(leaf[0]), states)
 
     def chunks(self, plan: Plan, hparams: Sequence[Hparams]) -> list[Chunk]:
@@ -103,13 +109,21 @@ class ChunkQueue:
         """Returns the program of a rung for these data."""
         return program(self.recipe, rung, self._signature)
 
+    def _refuse_beyond_memory(self, rung: Rung) -> None:
+        needed, held = self.program(rung).estimated_bytes, device_bytes(self.devices[0])
+        if needed > held:
+            raise ValueError(
+                f"a chunk of {rung.lanes} trials would take about {needed / 2**30:.1f} GiB, but a device has "
+                f"{held / 2**30:.1f} GiB. Write chunk={max(1, rung.lanes * held // (2 * needed))} or less, or leave it out."
+            )
+
     @cached_property
     def _signature(self) -> Signature:
         train, valid = _shapes_of(self.data.train), _shapes_of(self.data.valid)
         return Signature(self.traced, train, valid, epochs_per_call(self.data.num_train))
 
     @cached_property
-    def _workers(self) -> list[Worker]:
+    def workers(self) -> list[Worker]:
         """One a device. A CPU that was not split into a device a core gets a worker a core."""
         devices = list(self.devices)
         if devices[0].platform == "cpu" and len(jax.local_devices()) == 1:

@@ -57,10 +57,10 @@ def set_up(
         TypeError: the model function returns no Flax module.
         ValueError: for whatever cannot be trained: see ``inspect`` and ``refuse_unread``.
     """
-    if optimizer not in OPTIMIZERS:
+    if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer={optimizer!r} is not known; {did_you_mean(str(optimizer), OPTIMIZERS)}")
     whole = complete(space)
-    _check_batch_size(whole, data)
+    _check_batch_size(whole, data, is_default="batch_size" not in space.entries)
     recipe = Recipe(model_fn, OPTIMIZERS[optimizer], objective.loss, objective.metrics, data.inputs, data.outputs)
     y = data.train[1]
     findings = inspect(recipe, whole, jax.ShapeDtypeStruct(y.shape[1:], y.dtype))
@@ -72,12 +72,13 @@ def set_up(
     return ChunkQueue(recipe, ladder, findings.traced, data, root, devices)
 
 
-def _check_batch_size(space: Space, data: Data) -> None:
+def _check_batch_size(space: Space, data: Data, is_default: bool) -> None:
     largest = int(space.support("batch_size")[1])
     if largest > data.num_train:
         raise ValueError(
-            f"batch_size={largest} is more than the {data.num_train} rows to train on, so an epoch would hold no step. "
-            f"Write a batch_size of at most {data.num_train}."
+            f"batch_size={largest}{', the default,' if is_default else ''} is more than the {data.num_train} rows to "
+            "train on, so an epoch would hold no step. "
+            f'Write a smaller one into the space, "batch_size": {data.num_train} at most.'
         )
 
 

@@ -77,13 +77,14 @@ def make_task(network: Network, optimizer: Optimizer, loss: RowLoss, metrics: Se
         noise_key = jax.random.fold_in(jax.random.fold_in(key, Purpose.NOISE), state.step)
         weights = (params, state.model_state)
         outputs, model_state = network.apply(weights, hparams, x, noise_key, is_training=True)
-        return _weighted_sum(loss(outputs, y), weight), model_state
+        return _weighted_sum(loss(outputs, y), weight), _typed_like(state.model_state, model_state)
 
     def update(state: LaneState, grads: PyTree, hparams: Hparams) -> LaneState:
         with jax.numpy_dtype_promotion("standard"):
             step = transformation(hparams, state.epoch).update
             updates, optimizer_state = step(grads, state.optimizer_state, state.params)
             params = optax.apply_updates(state.params, updates)
+        optimizer_state = _typed_like(state.optimizer_state, optimizer_state)
         return state._replace(params=params, optimizer_state=optimizer_state, step=state.step + 1)
 
     def metric_sums(state: LaneState, hparams: Hparams, x: Array, y: Array, weight: Array) -> Float[Array, " metrics"]:
@@ -96,5 +97,13 @@ def make_task(network: Network, optimizer: Optimizer, loss: RowLoss, metrics: Se
 
 
 def _weighted_sum(of_rows: Float[Array, " batch"], weight: Float[Array, " batch"]) -> Float[Array, ""]:
-    """Sums rows of weight 1; what a row of weight 0 came to, NaN too, is left out."""
-    return jnp.sum(jnp.where(weight > 0, of_rows, 0))
+    """Sums rows of weight 1 in the type of the weights; what a row of weight 0 came to, NaN too, is left out."""
+    return jnp.sum(jnp.where(weight > 0, of_rows.astype(weight.dtype), 0))
+
+
+def _typed_like(old: PyTree, new: PyTree) -> PyTree:
+    """The new state in the types of the old one.
+
+    A traced hyperparameter has a type of its own, unlike a Python float: half-precision moments would not stay so.
+    """
+    return jax.tree.map(lambda before, after: jnp.asarray(after).astype(before.dtype), old, new)

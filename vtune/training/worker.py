@@ -57,12 +57,12 @@ class Worker:
     def calls(self, chunk: Chunk) -> Iterator[tuple[LaneState, np.ndarray]]:
         """Trains a chunk call by call; yields its lanes, valid until the next call, and the curves of the call."""
         program = self.program(chunk.rung)
-        advance, lanes = program.on(self.device), self._lane_inputs(program, chunk)
+        advance, inputs = program.on(self.device), self.inputs(program, chunk)
         states, epoch = self._take_memory(program), 0
         while epoch < chunk.budget:
             started = time.perf_counter()
             count = min(chunk.budget - epoch, self._epochs_at_once(program))
-            inputs = lanes._replace(orders=self._orders(epoch))
+            inputs = inputs._replace(orders=self._orders(epoch))
             states, curves = advance(states, inputs, self._put(np.int32(epoch)), self._put(np.int32(count)))
             yield states, np.asarray(curves)[:, :count]
             program.epoch_seconds = (time.perf_counter() - started) / count
@@ -75,18 +75,20 @@ class Worker:
             return 1
         return max(1, min(self.signature.epochs_per_call, int(_CALL_SECONDS / program.epoch_seconds)))
 
-    def _lane_inputs(self, program: Program, chunk: Chunk) -> ChunkInputs:
-        """The inputs of a chunk but for its orders; lanes without a trial repeat the first one, idle."""
+    def inputs(self, program: Program, chunk: Chunk) -> ChunkInputs:
+        """Returns what the first call of a chunk is given; lanes without a trial repeat the first one, idle."""
         num_trials, lanes = len(chunk.trial_ids), chunk.rung.lanes
         rows = [*chunk.hparams, *[chunk.hparams[0]] * (lanes - num_trials)]
         columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in program.traced}
         is_active = np.arange(lanes) < num_trials
-        return ChunkInputs(self._put(columns), self._put(is_active), *self._constants)
+        root, seed_index, *rows_of_data = self._constants
+        lanes_and_keys = self._put(columns), self._put(is_active), root, seed_index
+        return ChunkInputs(*lanes_and_keys, self._orders(0), *rows_of_data)
 
     @cached_property
     def _constants(self) -> tuple[Any, ...]:
         train, valid = (Rows(*map(self._put, part)) for part in (self.data.train, self.data.valid))
-        return self._put(self.root), self._put(np.int32(self.seed_index)), (), train, valid
+        return self._put(self.root), self._put(np.int32(self.seed_index)), train, valid
 
     @cached_property
     def _memory(self) -> dict[Rung, LaneState]:

@@ -1,0 +1,100 @@
+"""Populations of MLPs on a slice of the digits, for the laws of training."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from vtune.data import Data
+from vtune.defaults import DEFAULTS
+from vtune.keys import seed_words
+from vtune.protocols import FRESH, Chunk, ChunkResult, LaneState, Plan, Rung
+from vtune.space import Space
+from vtune.training.mlp import MLP
+from vtune.training.objective import make_objective
+from vtune.training.queue import ChunkQueue
+from vtune.training.setup import set_up
+
+ROOT = seed_words(11)
+
+
+def digits(num_train: int = 416, num_valid: int = 150) -> Data:
+    """The first rows of the digits; 416 rows are 13 batches of 32, 11 of 37, 4 of 96 and 2 of 200."""
+    whole = Data.of(None, key=jax.random.key(0, impl="threefry2x32"))
+    return Data(
+        train=tuple(part[:num_train] for part in whole.train), valid=tuple(part[:num_valid] for part in whole.valid)
+    )
+
+
+def make_queue(space: Mapping[str, Any], data: Data | None = None, **options: Any) -> ChunkQueue:
+    """The executor that a search over this space would have."""
+    settings = {"optimizer": "adam", "trials": 64, "epochs": 20, "chunk": "auto", "devices": jax.devices()[:1]}
+    return set_up(
+        options.pop("model_fn", MLP),
+        Space.of(space),
+        data := data or digits(),
+        objective=make_objective("auto", "auto", "auto", "last", data.kind),
+        root=ROOT,
+        **(settings | options),
+    )
+
+
+def plan_of(hparams: Sequence[Mapping[str, Any]], epochs: int, ids: Sequence[int] | None = None) -> Plan:
+    """A plan that trains these trials fresh; the points play no part once hyperparameters are given."""
+    trial_ids = np.arange(len(hparams)) if ids is None else np.asarray(ids)
+    return Plan(
+        trial_id=trial_ids,
+        parent=np.full(len(hparams), FRESH),
+        points=np.zeros((len(hparams), 1), np.float32),
+        budget=np.full(len(hparams), epochs),
+        active=np.ones(len(hparams), bool),
+    )
+
+
+def complete(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{**DEFAULTS, **row} for row in rows]
+
+
+def train(
+    queue: ChunkQueue, rows: Sequence[Mapping[str, Any]], epochs: int, ids: Sequence[int] | None = None
+) -> dict[int, np.ndarray]:
+    """Trains the trials and returns their curves by trial id."""
+    results: list[ChunkResult] = []
+    queue.train(plan_of(rows, epochs, ids), complete(rows), results.append)
+    return {
+        trial_id: result.curves[place] for result in results for place, trial_id in enumerate(result.chunk.trial_ids)
+    }
+
+
+def final_states(queue: ChunkQueue, rows: Sequence[Mapping[str, Any]], epochs: int) -> list[tuple[Rung, LaneState]]:
+    """Trains the trials and returns rung and lane of each, in the order of the rows."""
+    lanes: dict[int, tuple[Rung, LaneState]] = {}
+    for chunk in queue.chunks(plan_of(rows, epochs), complete(rows)):
+        *_, states = (jax.device_get(states) for states, _ in queue.workers[0].calls(chunk))
+        for place, trial_id in enumerate(chunk.trial_ids):
+            lanes[trial_id] = chunk.rung, jax.tree.map(lambda leaf, place=place: leaf[place], states)
+    return [lanes[trial_id] for trial_id in range(len(rows))]
+
+
+def initial_lane(queue: ChunkQueue, row: Mapping[str, Any]) -> tuple[Rung, LaneState]:
+    """Rung and lane of a trial before its first epoch."""
+    (chunk,) = queue.chunks(plan_of([row], 1), complete([row]))
+    return chunk.rung, first_lane(queue, chunk)
+
+
+def first_lane(queue: ChunkQueue, chunk: Chunk) -> LaneState:
+    worker, program = queue.workers[0], queue.program(chunk.rung)
+    states = program.initial(worker.inputs(program, chunk))
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], states)
+
+
+@contextlib.contextmanager
+def float64() -> Iterator[None]:
+    """x64 mode for this thread, however this version of JAX spells it."""
+    enable = getattr(jax, "enable_x64", None)
+    if enable is None:
+        from jax.experimental import enable_x64 as enable
+    with enable(True):
+        yield

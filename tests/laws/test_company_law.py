@@ -1,0 +1,121 @@
+"""Laws Company and Segments: given the ladder, a trial's bits depend on its own hyperparameters and on nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.laws.population import ROOT, complete, digits, make_queue, plan_of, train
+from vtune.keys import from_words
+from vtune.space import Space, choice, integers, loguniform, reverse_loguniform, sample_points
+from vtune.training.programs import data_orders
+
+SPACE = Space.of(
+    {
+        "learning_rate": loguniform(1e-4, 1.0),
+        "beta1": reverse_loguniform(0.5, 0.999),
+        "epsilon": loguniform(1e-9, 1e-4),
+        "decay": loguniform(1e-3, 1.0),
+        "batch_size": choice([32, 37, 64, 96, 200]),
+        "hidden": integers(5, 128, log=True),
+        "layers": integers(1, 3),
+    }
+)
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def rows():
+    points = sample_points(from_words(ROOT), jnp.arange(64, dtype=jnp.int32), len(SPACE.axes))
+    return SPACE.rows(np.asarray(points))
+
+
+@pytest.fixture(scope="module")
+def truth(rows):
+    """All 64 trials together on one device."""
+    return train(make_queue(SPACE.entries, trials=600), rows, EPOCHS)
+
+
+def assert_same_bits(curves, truth):
+    assert curves
+    for trial_id, curve in curves.items():
+        np.testing.assert_array_equal(curve, truth[trial_id], err_msg=f"trial {trial_id}")
+
+
+def test_the_population_takes_several_rungs_and_full_and_part_filled_chunks(rows):
+    queue = make_queue(SPACE.entries, trials=600)
+    chunks = queue.chunks(plan_of(rows, 1), complete(rows))
+    assert len({chunk.rung for chunk in chunks}) >= 3
+    assert {chunk.rung.is_shared for chunk in chunks} == {True, False}
+    fills = [len(chunk.trial_ids) / chunk.rung.lanes for chunk in chunks]
+    assert max(fills) == 1 > min(fills)
+
+
+def test_seven_trials_are_what_they_are_among_64(rows, truth):
+    few = [3, 9, 21, 22, 40, 57, 63]
+    assert_same_bits(train(make_queue(SPACE.entries, trials=600), [rows[i] for i in few], EPOCHS, few), truth)
+
+
+def test_neither_order_nor_neighbours_matter(rows, truth):
+    order = np.random.default_rng(0).permutation(64).tolist()
+    assert_same_bits(train(make_queue(SPACE.entries, trials=600), [rows[i] for i in order], EPOCHS, order), truth)
+
+
+@pytest.mark.parametrize("num_devices", [2, 4])
+def test_the_number_of_devices_does_not_matter(rows, truth, num_devices):
+    queue = make_queue(SPACE.entries, trials=600, devices=jax.devices()[:num_devices])
+    assert_same_bits(train(queue, rows, EPOCHS), truth)
+
+
+def test_a_restart_does_not_matter(rows, truth):
+    queue = make_queue(SPACE.entries, trials=600)
+    first, rest = list(range(20)), list(range(20, 64))
+    assert_same_bits(train(queue, [rows[i] for i in first], EPOCHS, first), truth)
+    assert_same_bits(train(make_queue(SPACE.entries, trials=600), [rows[i] for i in rest], EPOCHS, rest), truth)
+
+
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_within_another_chunk_size_company_does_not_matter_either(rows, chunk):
+    queue = make_queue(SPACE.entries, trials=600, chunk=chunk)
+    some = list(range(12))
+    together = train(queue, [rows[i] for i in some], 1, some)
+    apart = [train(queue, [rows[i]], 1, [i]) for i in some[::3]]
+    for alone in apart:
+        assert_same_bits(alone, together)
+
+
+@pytest.mark.parametrize("split", [(20,), (3, 6, 11), (1,) * 20])
+def test_segments_any_split_of_epochs_gives_the_same_bits(rows, split):
+    queue = make_queue(SPACE.entries, trials=600)
+    chunk = max(queue.chunks(plan_of(rows, 20), complete(rows)), key=lambda chunk: len(chunk.trial_ids))
+    states, curves = advance_by(queue, chunk, split)
+    whole_states, whole_curves = advance_by(queue, chunk, (20,))
+    np.testing.assert_array_equal(curves, whole_curves)
+    jax.tree.map(np.testing.assert_array_equal, states, whole_states)
+
+
+def advance_by(queue, chunk, split):
+    """Calls the program of a chunk for so many epochs at a time."""
+    worker, program = queue.workers[0], queue.program(chunk.rung)
+    inputs, advance = worker.inputs(program, chunk), program.on(worker.device)
+    states = jax.device_put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.states), worker.device)
+    first, parts = 0, []
+    shape = {"num_rows": queue.data.num_train, "num_epochs": worker.signature.epochs_per_call}
+    for count in split:
+        orders = jax.device_put(data_orders(queue.root, np.int32(0), np.int32(first), **shape), worker.device)
+        scalars = jax.device_put((np.int32(first), np.int32(count)), worker.device)
+        states, curves = advance(states, inputs._replace(orders=orders), *scalars)
+        parts.append(np.asarray(curves)[:, :count])
+        first += count
+    return jax.device_get(states), np.concatenate(parts, axis=1)
+
+
+def test_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch_alone():
+    make = {"num_rows": digits().num_train, "num_epochs": 4}
+    orders = np.asarray(data_orders(ROOT, np.int32(0), np.int32(0), **make))
+    later = np.asarray(data_orders(ROOT, np.int32(0), np.int32(2), **make))
+    other = np.asarray(data_orders(ROOT, np.int32(1), np.int32(0), **make))
+    assert all(sorted(order) == list(range(make["num_rows"])) for order in orders.tolist())
+    np.testing.assert_array_equal(orders[2:], later[:2])
+    assert not (orders == other).all(axis=1).any()
+    assert not (orders[0] == orders[1]).all()

@@ -1,0 +1,98 @@
+"""Law Compile: at most one trace a rung, one compilation a rung and device, and few other programs a study."""
+
+import jax
+import pytest
+
+from tests.compilations import Compilations
+from vtune.space import choice, integers, loguniform
+from vtune.strategies import coarse_to_fine
+from vtune.study import search
+from vtune.training.mlp import MLP
+
+SPACE = {
+    "learning_rate": loguniform(1e-3, 1e-1),
+    "batch_size": choice([32, 64]),
+    "hidden": integers(8, 96, log=True),
+    "layers": integers(1, 2),
+    "activation": choice(["relu", "tanh"]),
+}
+SETTINGS = {
+    "epochs": 1,
+    "progress": False,
+    "optimizer": "rmsprop",
+}  # an optimizer of this file's own: nothing is compiled yet
+
+
+def programs_of(study):
+    """The programs of the rungs in use."""
+    ladder, rows = study.executor.ladder, study.trials[list(SPACE)].to_dict("records")
+    rungs = {ladder.rung({**row, "batch_size": int(row["batch_size"])}) for row in rows}
+    return [study.executor.program(rung) for rung in rungs]
+
+
+@pytest.fixture(scope="module")
+def first():
+    """A search on one device in a process that has compiled nothing for it, and its compilations."""
+    with Compilations() as compiled:
+        study = search(MLP, SPACE, trials=48, devices=1, **SETTINGS)
+    return study, compiled
+
+
+def test_every_rung_is_traced_once(first):
+    study, _ = first
+    programs = programs_of(study)
+    assert len(programs) > 1
+    assert [program.num_traces for program in programs] == [1] * len(programs)
+
+
+def test_there_are_at_most_six_other_programs(first):
+    study, compiled = first
+    assert len(programs_of(study)) <= compiled.count <= len(programs_of(study)) + 6
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_another_seed_compiles_nothing(first, seed):
+    with Compilations() as compiled:
+        study = search(MLP, SPACE, trials=48, devices=1, seed=seed, **SETTINGS)
+    assert compiled.count == 0
+    assert study.trials.loc[0, "learning_rate"] != first[0].trials.loc[0, "learning_rate"]
+
+
+def test_rounds_after_the_first_compile_nothing_but_rungs_met_for_the_first_time():
+    with Compilations() as one_round:
+        search(
+            MLP,
+            {**SPACE, "hidden": 24, "layers": 1, "activation": "relu"},
+            trials=16,
+            devices=1,
+            strategy=coarse_to_fine(rounds=1),
+            **SETTINGS,
+        )
+    with Compilations() as four_rounds:
+        search(
+            MLP,
+            {**SPACE, "hidden": 24, "layers": 1, "activation": "relu"},
+            trials=16,
+            devices=1,
+            strategy=coarse_to_fine(rounds=4),
+            **SETTINGS,
+        )
+    assert one_round.count > 0
+    assert four_rounds.count <= 2  # the two programs of another strategy: its first plan, and its next
+
+
+def test_the_number_of_trials_adds_no_program(first):
+    with Compilations() as compiled:
+        study = search(MLP, SPACE, trials=47, devices=1, **SETTINGS)
+    assert study.ladder == first[0].ladder
+    assert compiled.count <= 2
+
+
+def test_devices_compile_a_rung_at_most_once_each(first):
+    with Compilations() as compiled:
+        study = search(MLP, SPACE, trials=48, devices=3, **SETTINGS)
+    programs = programs_of(study)
+    assert [program.num_traces for program in programs] == [1] * len(programs)
+    assert compiled.count <= 2 * len(programs)
+    assert study.ladder == first[0].ladder
+    assert jax.device_count() >= 3

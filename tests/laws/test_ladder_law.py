@@ -1,0 +1,134 @@
+"""Law Ladder: a function of declared things alone, whose cells hold every trial exactly once."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.laws.population import complete, digits, make_queue, plan_of, train
+from vtune.defaults import DEFAULTS
+from vtune.protocols import Shapes
+from vtune.space import Space, choice, integers, loguniform, powers_of_two, sample_points
+from vtune.training.cost import cost_table
+from vtune.training.devices import DeviceKind
+from vtune.training.ladder import Cut
+from vtune.training.mlp import MLP
+from vtune.training.planner import Planner, padded_sizes
+
+CPU = DeviceKind("cpu", "cpu")
+GPU = DeviceKind("gpu", "a large one", 80 << 30)
+SHAPES = Shapes((64,), 10)
+SPACE = {
+    "learning_rate": loguniform(1e-4, 1.0),
+    "batch_size": powers_of_two(32, 256),
+    "hidden": integers(16, 256, log=True),
+    "layers": integers(1, 4),
+}
+
+
+def ladder_of(space, trials=256, kind=CPU, chunk="auto", num_rows=1078):
+    whole = Space.of({**DEFAULTS, **space})
+    return Planner(whole, (), SHAPES, num_rows, trials, 20, kind, "float32", chunk).plan(MLP.elastic, 0)
+
+
+def sampled_rows(space, num=300):
+    whole = Space.of({**DEFAULTS, **space})
+    key = jax.random.key(3, impl="threefry2x32")
+    return whole.rows(np.asarray(sample_points(key, jax.numpy.arange(num), len(whole.axes))))
+
+
+SPACES = {
+    "mixed": SPACE,
+    "any batch size": {**SPACE, "batch_size": integers(20, 300)},
+    "odd batch sizes": {**SPACE, "batch_size": choice([37, 96, 97, 200])},
+    "one size": {"learning_rate": loguniform(1e-4, 1.0)},
+    "listed sizes": {**SPACE, "hidden": choice([24, 32, 500]), "layers": choice([1, 7])},
+    "wide": {**SPACE, "hidden": integers(10, 5000, log=True), "layers": integers(1, 40)},
+}
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+@pytest.mark.parametrize("trials", [7, 256, 20_000])
+def test_every_trial_lies_in_exactly_one_cell(space, trials):
+    ladder = ladder_of(space, trials)
+    for row in sampled_rows(space):
+        rows = ladder.cut.rows(row["batch_size"])
+        holding = [cell for cell in ladder.cells if cell.holds(row, rows)]
+        assert len(holding) == 1
+        rung = ladder.rung(row)
+        assert all(row[name] <= size for name, size in rung.sizes)
+        assert rung.rows == rows[0]
+        assert rung.accumulates or row["batch_size"] <= rung.rows
+
+
+def test_it_is_planned_anew_to_the_same_text():
+    assert ladder_of(SPACE).to_json() == ladder_of(SPACE).to_json()
+    assert json.loads(ladder_of(SPACE).to_json())["version"] == ladder_of(SPACE).version
+
+
+def test_neither_devices_nor_what_was_trained_change_it():
+    texts = {make_queue(SPACE, devices=jax.devices()[:count]).ladder.to_json() for count in (1, 2, 4)}
+    queue = make_queue(SPACE)
+    train(queue, sampled_rows(SPACE)[:3], 1)
+    texts.add(make_queue(SPACE).ladder.to_json())
+    assert len(texts) == 1
+
+
+def test_more_trials_buy_more_rungs():
+    counts = [len(ladder_of(SPACE, trials).cells) for trials in (8, 256, 100_000)]
+    assert counts[0] < counts[1] < counts[2]
+
+
+def test_a_single_size_is_a_constant_of_the_program():
+    ladder = ladder_of(SPACES["one size"])
+    rung = ladder.rung({**DEFAULTS, "learning_rate": 0.1})
+    assert dict(rung.structure) == {"hidden": 64, "layers": 2}
+    assert rung.sizes == ()
+
+
+def test_a_chunk_of_a_cpu_fits_its_cache_and_one_of_an_accelerator_takes_hundreds():
+    table = cost_table(CPU)
+    for cell in ladder_of(SPACE, 100_000).cells:
+        weights = sum(MLP.elastic.row_macs(cell.high, SHAPES))
+        assert cell.lanes == 1 or cell.lanes * weights * 4 * 5 <= table.working_set_bytes
+    assert all(cell.lanes >= 100 for cell in ladder_of(SPACE, 100_000, GPU).cells)
+    small = DeviceKind("gpu", "a small one", 1 << 28)
+    assert all(
+        cell.lanes < 100 for cell in ladder_of(SPACES["wide"], 100_000, small).cells if cell.high["hidden"] > 4000
+    )
+
+
+@pytest.mark.parametrize("kind", [CPU, GPU])
+def test_a_chunk_that_the_user_names_is_every_chunk(kind):
+    assert {cell.lanes for cell in ladder_of(SPACE, kind=kind, chunk=48).cells} == {48}
+
+
+@given(st.integers(1, 3000), st.sampled_from([32, 64, 128]), st.booleans())
+def test_micro_batches_are_a_function_of_the_batch_size_alone(batch_size, target, divides):
+    rows, is_shared = Cut(target, divides).rows(batch_size)
+    assert 1 <= rows <= target
+    assert is_shared == (batch_size % rows == 0) or rows == target
+    if is_shared:
+        assert batch_size % rows == 0
+        assert rows == target or 2 * rows > min(target, batch_size)
+
+
+@given(st.integers(1, 400), st.integers(0, 3000), st.booleans())
+def test_padded_sizes_cover_a_range_and_are_few(low, length, log):
+    space = Space.of({"hidden": integers(low, low + length, log)}) if length else Space.of({"hidden": low})
+    sizes = padded_sizes(space, "hidden")
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] >= low + length
+    assert sizes[0] >= low
+    assert len(sizes) <= 17
+
+
+def test_a_longer_study_waits_for_its_rungs_and_does_not_change_a_shorter_ones_trials():
+    data = digits()
+    rows = sampled_rows(SPACE)[:2]
+    queue = make_queue(SPACE, data)
+    chunks = queue.chunks(plan_of(rows, 1), complete(rows))
+    assert {chunk.rung for chunk in chunks} == {queue.ladder.rung(row) for row in complete(rows)}

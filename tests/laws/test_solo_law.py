@@ -1,0 +1,155 @@
+"""Law Solo: a trial in a population equals the same trial alone, at its true size, in a plain Flax and Optax loop."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from tests.laws.population import complete, digits, final_states, float64, initial_lane, make_queue, train
+from tests.laws.reference import PlainMLP, train_alone
+from vtune.data import Data
+from vtune.space import choice, loguniform
+from vtune.training.programs import data_orders
+from vtune.training.trained import true_block
+
+SIZES = [(16, 1), (37, 2), (128, 4)]
+BATCH_SIZES = [32, 37, 96, 200]
+RATES = [1e-4, 3e-3, 1e-1, 1.0]
+
+SPACE = {
+    "learning_rate": loguniform(1e-5, 1.0),
+    "beta1": choice([0.5, 0.9, 0.99]),
+    "beta2": choice([0.9, 0.999]),
+    "epsilon": choice([1e-8, 1e-6]),
+    "decay": choice([0.0, 0.1]),
+    "batch_size": choice(BATCH_SIZES),
+    "hidden": choice([16, 37, 128]),
+    "layers": choice([1, 2, 4]),
+}
+
+
+def population(rates):
+    """Every size with every batch size and learning rate; the other hyperparameters take turns."""
+    grid = [(size, batch_size, rate) for size in SIZES for batch_size in BATCH_SIZES for rate in rates]
+    return [
+        {
+            "learning_rate": float(np.float32(rate)),
+            "beta1": float(np.float32([0.5, 0.9, 0.99][turn % 3])),
+            "beta2": float(np.float32([0.9, 0.999][turn % 2])),
+            "epsilon": float(np.float32([1e-8, 1e-6][turn % 2])),
+            "decay": float(np.float32([0.0, 0.1][turn % 2])),
+            "batch_size": batch_size,
+            "hidden": hidden,
+            "layers": layers,
+        }
+        for turn, ((hidden, layers), batch_size, rate) in enumerate(grid)
+    ]
+
+
+def orders_of(queue, num_epochs):
+    num_rows = queue.data.num_train
+    return np.asarray(data_orders(queue.root, np.int32(0), np.int32(0), num_rows=num_rows, num_epochs=num_epochs))
+
+
+def alone(queue, row, orders, activation="relu"):
+    """The reference's curves and trained model for one trial, from vtune's initial weights."""
+    data = queue.data
+    model = PlainMLP(data.inputs[0], row["hidden"], row["layers"], data.outputs, activation)
+    model.load(initial_lane(queue, row)[1].params)
+    (hparams,) = complete([row])
+    return train_alone(model, hparams, data.train, data.valid, orders), model
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_one_epoch_in_float32_agrees_to_1e_4(activation):
+    space = {**SPACE, "activation": activation}
+    queue = make_queue(space)
+    rows = [{**row, "activation": activation} for row in population([3e-3])]
+    rows = rows if activation == "relu" else rows[1::4]
+    curves, orders = train(queue, rows, 1), orders_of(queue, 1)
+    for trial_id, row in enumerate(rows):
+        truth, _ = alone(queue, row, orders, activation)
+        np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-4, err_msg=str(row))
+
+
+def test_learning_rates_up_to_1_agree_after_one_epoch():
+    queue = make_queue(SPACE)
+    rows = [row for row in population(RATES) if (row["hidden"], row["batch_size"]) in [(16, 96), (37, 37), (128, 200)]]
+    curves, orders = train(queue, rows, 1), orders_of(queue, 1)
+    for trial_id, row in enumerate(rows):
+        truth, _ = alone(queue, row, orders)
+        np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-4, err_msg=str(row))
+
+
+@pytest.mark.parametrize("batch_size", BATCH_SIZES)
+def test_fifty_steps_in_float64_agree_to_1e_9(batch_size):
+    with float64():
+        data = digits()
+        epochs = -(-50 // (data.num_train // batch_size))
+        queue = make_queue(SPACE, data)
+        rows = [row for row in population(RATES) if row["batch_size"] == batch_size]
+        orders, lanes = orders_of(queue, epochs), final_states(queue, rows, epochs)
+        for row, (_, lane) in zip(rows, lanes, strict=True):
+            _, model = alone(queue, row, orders)
+            for name in model.names:
+                layer = getattr(model, name)
+                for part in ("kernel", "bias"):
+                    truth = np.asarray(getattr(layer, part)[...])
+                    ours = lane.params[name][part][tuple(map(slice, truth.shape))]
+                    assert ours.dtype == np.float64
+                    scale = np.abs(truth).max()
+                    np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-9 * scale, err_msg=f"{row} {name}")
+
+
+def test_whole_trainings_at_small_learning_rates_agree_to_1e_3():
+    queue = make_queue(SPACE)
+    rows = [row for row in population([1e-4, 3e-3]) if row["batch_size"] in (37, 96)]
+    curves, orders = train(queue, rows, 20), orders_of(queue, 20)
+    for trial_id, row in enumerate(rows):
+        truth, _ = alone(queue, row, orders)
+        np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-3, err_msg=str(row))
+
+
+def test_regression_agrees():
+    x, y = digits().train
+    targets = np.stack([y / 9, (y % 2).astype(np.float32)], axis=1).astype(np.float32)
+    data = Data(train=(x[:300], targets[:300]), valid=(x[300:], targets[300:]))
+    queue = make_queue(SPACE, data)
+    rows = population([3e-3])[:6]
+    curves, orders = train(queue, rows, 1), orders_of(queue, 1)
+    for trial_id, row in enumerate(rows):
+        truth, _ = alone(queue, row, orders)
+        np.testing.assert_allclose(curves[trial_id], truth, rtol=1e-4, err_msg=str(row))
+
+
+def test_the_true_block_of_initial_weights_is_the_same_on_every_rung():
+    row = population([3e-3])[5]
+    lanes = [
+        initial_lane(make_queue({**SPACE, "hidden": choice(widths), "layers": choice(depths)}), row)
+        for widths, depths in [([37, 128], [2, 4]), ([16, 37], [1, 2]), ([37, 300], [2])]
+    ]
+    assert len({rung.sizes for rung, _ in lanes}) > 1
+    shapes = {
+        "hidden_0": {"kernel": (64, 37), "bias": (37,)},
+        "hidden_1": {"kernel": (37, 37), "bias": (37,)},
+        "output": {"kernel": (37, 10), "bias": (10,)},
+    }
+    structs = jax.tree.map(
+        lambda shape: jax.ShapeDtypeStruct(shape, np.float32), shapes, is_leaf=lambda leaf: isinstance(leaf, tuple)
+    )
+    first, *others = [true_block(structs, lane.params) for _, lane in lanes]
+    for other in others:
+        chex.assert_trees_all_equal(first, other)
+
+
+def test_initial_weights_are_lecun_normal_at_the_true_fan_in():
+    queue = make_queue({**SPACE, "hidden": choice([37, 400]), "layers": 2})
+    row = {**population([3e-3])[0], "hidden": 400, "layers": 2}
+    _, lane = initial_lane(queue, row)
+    kernel = lane.params["hidden_1"]["kernel"]
+    np.testing.assert_allclose(kernel.std(), 1 / np.sqrt(400), rtol=0.01)
+    assert np.abs(kernel).max() <= 2 / 0.8796 / np.sqrt(400)
+    row["hidden"] = 37
+    _, lane = initial_lane(queue, row)
+    np.testing.assert_allclose(lane.params["hidden_1"]["kernel"][:37, :37].std(), 1 / np.sqrt(37), rtol=0.05)
+    assert not any(layer["bias"].any() for layer in lane.params.values())

@@ -1,0 +1,84 @@
+"""chunk=512: hundreds of lanes in one call on one device, their memory known before they compile."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.laws.population import complete, make_queue, plan_of, train
+from vtune.space import choice, integers, loguniform, reverse_loguniform
+from vtune.training import queue as queue_module
+
+LARGE = {
+    "learning_rate": loguniform(1e-4, 1e-1),
+    "beta1": reverse_loguniform(0.8, 0.99),
+    "batch_size": choice([32, 64]),
+    "hidden": integers(16, 64),
+    "layers": integers(1, 2),
+}
+SPACES = {
+    "mixed": (LARGE, {}),
+    "narrow and deep": ({**LARGE, "hidden": 16, "layers": 4}, {}),
+    "any batch size": ({**LARGE, "batch_size": choice([37, 50])}, {}),
+    "whole batches": ({**LARGE, "batch_size": 32}, {}),
+    "momentum": ({**{k: v for k, v in LARGE.items() if k != "beta1"}}, {"optimizer": "momentum"}),
+}
+
+
+def rows_for(count):
+    numbers = np.random.default_rng(5)
+    return [
+        {
+            "learning_rate": float(np.float32(10 ** numbers.uniform(-4, -1))),
+            "beta1": 0.9,
+            "batch_size": int(numbers.choice([32, 64])),
+            "hidden": int(numbers.integers(16, 65)),
+            "layers": int(numbers.integers(1, 3)),
+        }
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("space", "options"), SPACES.values(), ids=SPACES)
+@pytest.mark.parametrize("chunk", [8, 512])
+def test_the_estimate_is_within_a_quarter_of_what_the_compiler_says(space, options, chunk):
+    queue = make_queue(space, chunk=chunk, **options)
+    row = {**rows_for(1)[0], **{name: value for name, value in space.items() if isinstance(value, int)}}
+    row["batch_size"] = space["batch_size"] if isinstance(space["batch_size"], int) else space["batch_size"].values[-1]
+    program = queue.program(queue.ladder.rung(complete([row])[0]))
+    assert program.rung.lanes == chunk
+    told = program.memory_analysis(jax.devices()[0])
+    needed = told.argument_size_in_bytes + told.output_size_in_bytes + told.temp_size_in_bytes
+    needed -= told.alias_size_in_bytes
+    assert program.estimated_bytes == pytest.approx(needed, rel=0.25)
+
+
+@pytest.fixture(scope="module")
+def large():
+    rows = rows_for(512)
+    queue = make_queue(LARGE, chunk=512)
+    return queue, rows, train(queue, rows, 2)
+
+
+def test_512_lanes_are_one_call(large):
+    queue, rows, curves = large
+    (chunk,) = queue.chunks(plan_of(rows, 2), complete(rows))
+    assert len(chunk.trial_ids) == chunk.rung.lanes == 512
+    assert len(curves) == 512
+    assert all(np.isfinite(curve).all() for curve in curves.values())
+
+
+def test_within_its_ladder_company_and_order_do_not_matter(large):
+    _, rows, truth = large
+    few = np.random.default_rng(6).permutation(512)[:9].tolist()
+    curves = train(make_queue(LARGE, chunk=512), [rows[i] for i in few], 2, few)
+    for trial_id, curve in curves.items():
+        np.testing.assert_array_equal(curve, truth[trial_id])
+
+
+def test_a_chunk_that_no_device_can_hold_is_refused_before_it_compiles(monkeypatch):
+    queue = make_queue(LARGE, chunk=64)
+    monkeypatch.setattr(queue_module, "device_bytes", lambda _: 1 << 20)
+    with pytest.raises(
+        ValueError, match=r"chunk of 64 trials would take about .* GiB, but a device has .* Write chunk="
+    ):
+        train(queue, rows_for(2), 1)
