@@ -18,6 +18,7 @@ import pytest
 from flax import nnx
 
 import vtune
+from tests.compilations import Compilations
 from vtune.training.programs import Program
 
 ROOT = Path(__file__).parent.parent
@@ -26,16 +27,6 @@ X = np.random.default_rng(0).normal(size=(ROWS, COLUMNS)).astype(np.float32)
 LABELS = np.repeat(np.arange(CLASSES), ROWS // CLASSES)
 TARGETS = X.sum(axis=1)
 SPACE = {"learning_rate": vtune.loguniform(1e-3, 1e-1), "batch_size": 16, "hidden": 8, "layers": 1}
-
-_compiled: list[str] = []
-
-
-def _count(event: str, duration_secs: float, **kwargs: str | int) -> None:
-    if event.endswith("backend_compile_duration"):
-        _compiled.append(event)
-
-
-jax.monitoring.register_event_duration_secs_listener(_count)
 
 
 def search(**changes: Any) -> vtune.Study:
@@ -479,20 +470,18 @@ def programs(monkeypatch):
 
 @pytest.mark.parametrize(("call", "error", "pieces"), [*SPACES, *DATA, *MODELS, *ARGUMENTS])
 def test_bad_input_is_refused_before_anything_compiles(call, error, pieces, programs):
-    num_compiled = len(_compiled)
-    with pytest.raises(error) as refusal:
+    with Compilations() as compilations, pytest.raises(error) as refusal:
         call()
     message = str(refusal.value)
     assert type(refusal.value) is error
     assert [piece for piece in pieces if piece not in message] == [], message
-    assert programs == []
-    assert _compiled[num_compiled:] == []
+    assert (programs, compilations.count) == ([], 0)
 
 
 def test_compilations_are_counted():
-    num_compiled = len(_compiled)
-    jax.jit(lambda x: x * 3)(X)
-    assert len(_compiled) == num_compiled + 1
+    with Compilations() as compilations:
+        jax.jit(lambda x: x * 3)(X)
+    assert compilations.count == 1
 
 
 # Folders
@@ -500,22 +489,20 @@ def test_compilations_are_counted():
 
 def test_a_folder_below_a_file_is_refused_before_anything_compiles(tmp_path, programs):
     (tmp_path / "file").write_text("")
-    num_compiled = len(_compiled)
-    with pytest.raises(NotADirectoryError) as refusal:
+    with Compilations() as compilations, pytest.raises(NotADirectoryError) as refusal:
         search(folder=tmp_path / "file" / "study")
     for piece in (f'folder "{tmp_path / "file" / "study"}"', "cannot be made", "write one whose parents are folders"):
         assert piece in str(refusal.value)
-    assert (programs, _compiled[num_compiled:]) == ([], [])
+    assert (programs, compilations.count) == ([], 0)
 
 
 def test_a_folder_that_holds_a_study_is_refused_and_left_as_it_is(tmp_path, programs):
     (tmp_path / "study.json").write_text("{}")
-    num_compiled = len(_compiled)
-    with pytest.raises(FileExistsError) as refusal:
+    with Compilations() as compilations, pytest.raises(FileExistsError) as refusal:
         search(folder=tmp_path)
     for piece in (f'folder "{tmp_path}"', "study.json of another study", f'write a new name, such as "{tmp_path}-2"'):
         assert piece in str(refusal.value)
-    assert (programs, _compiled[num_compiled:]) == ([], [])
+    assert (programs, compilations.count) == ([], 0)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("study.json", "{}")]
 
 

@@ -29,7 +29,7 @@ def network_of(model_fn):
 
 
 def outputs_of(network, weights, *, is_training, hparams=None):
-    return network.apply(weights, hparams or {}, X, KEY, is_training=is_training)
+    return network.apply(weights, hparams or {}, jnp.asarray(X), KEY, is_training=is_training)
 
 
 def equal(ours, truth):

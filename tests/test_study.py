@@ -292,6 +292,8 @@ def test_diverged_trials_are_told_apart_and_rank_last(partly_diverged):
     num_finite = int((~is_diverged).sum())
     assert partly_diverged.top(TRIALS).index[num_finite:].tolist() == trials.index[is_diverged].tolist()
     assert partly_diverged.best_score == trials["score"].max()
+    steps = [partly_diverged.trial(trial_id).diverged_step for trial_id in trials.index]
+    assert [step is not None and step >= 0 for step in steps] == is_diverged.tolist()
     assert trials["learning_rate"][~is_diverged].max() < trials["learning_rate"][is_diverged].min()
 
 

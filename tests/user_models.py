@@ -6,17 +6,15 @@ from flax import linen, nnx
 
 
 class CNN(nnx.Module):
-    """Two convolutions and a linear layer on images of 8 x 8 pixels, flattened or not."""
+    """A convolution and a linear layer on images of 8 x 8 pixels, flattened or not."""
 
     def __init__(self, width, outputs, rngs):
         dtype = jnp.result_type(float)
-        self.first = nnx.Conv(1, width, (3, 3), strides=2, param_dtype=dtype, rngs=rngs)
-        self.second = nnx.Conv(width, 2 * width, (3, 3), strides=2, param_dtype=dtype, rngs=rngs)
-        self.head = nnx.Linear(2 * 2 * 2 * width, outputs, param_dtype=dtype, rngs=rngs)
+        self.convolution = nnx.Conv(1, width, (3, 3), strides=2, param_dtype=dtype, rngs=rngs)
+        self.head = nnx.Linear(4 * 4 * width, outputs, param_dtype=dtype, rngs=rngs)
 
     def __call__(self, x):
-        x = x.reshape(-1, 8, 8, 1)
-        x = nnx.relu(self.second(nnx.relu(self.first(x))))
+        x = nnx.relu(self.convolution(x.reshape(-1, 8, 8, 1)))
         return self.head(x.reshape(x.shape[0], -1))
 
 

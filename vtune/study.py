@@ -114,7 +114,10 @@ def search(
         model_fn, written, held, objective=objective, optimizer=optimizer, root=root, trials=trials, epochs=epochs,
         chunk=chunk, devices=used,
     )  # fmt: skip
-    settings = {"strategy": repr(factory), "trials": trials, "epochs": epochs, "optimizer": optimizer, "seed": seed}
+    settings = {
+        "model_fn": _name(model_fn), "strategy": repr(factory), "trials": trials,
+        "epochs": epochs, "optimizer": optimizer, "loss": _name(loss), "select": select, "seed": seed, "chunk": chunk,
+    }  # fmt: skip
     study = Study(written, held, objective, executor, table, settings, None if folder is None else Folder(folder))
     with closing(make_progress(progress)) as shown:
         shown.say(executor.describe())
@@ -332,7 +335,12 @@ class _Loop:
             finished_at=datetime.now(UTC),
             seconds=done.seconds,
             curves=curves,
+            diverged_step=int(done.diverged_step[place]) if is_diverged else None,
         )
+
+
+def _name(function: Any) -> str:
+    return function if isinstance(function, str) else getattr(function, "__name__", repr(function))
 
 
 @jax.jit

@@ -93,6 +93,8 @@ def read_folder(path: str | PathLike[str]) -> tuple[dict[str, Any], pd.DataFrame
 
 
 def _absolute(path: str | PathLike[str]) -> Path:
+    if not str(path):
+        raise FileNotFoundError('folder "" has no name, and would be the one you are in; write one such as "study"')
     return Path(path).expanduser().absolute()  # a program may change its directory while it searches
 
 

@@ -46,6 +46,7 @@ class TrialResult(NamedTuple):
         finished_at: when, in UTC.
         seconds: wall time of the chunk that it trained in.
         curves: one row an epoch, one column a metric.
+        diverged_step: the optimizer step, from 0, that was not finite and not taken; None where all were finite.
     """
 
     trial_id: int
@@ -61,6 +62,7 @@ class TrialResult(NamedTuple):
     finished_at: datetime
     seconds: float
     curves: Float[np.ndarray, "epochs metrics"]
+    diverged_step: int | None = None
 
 
 class Table:

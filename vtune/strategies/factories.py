@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vtune.protocols import Axis, Strategy
 
 
@@ -24,7 +26,7 @@ def check_count(name: str, value: Any, least: int, example: int) -> None:
         Traceback (most recent call last):
         ValueError: rounds=0: this must be a whole number of 1 or more. Write for example rounds=4.
     """
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not (is_whole and value >= least):
         raise ValueError(
             f"{name}={value!r}: this must be a whole number of {least} or more. Write for example {name}={example}."

@@ -33,8 +33,8 @@ class CostTable(NamedTuple):
     max_lanes: int
 
 
-_CPU = CostTable(1.2e11, 1.0e-9, 5e-6, 2.2, 1 << 20, 16)
-"""Fitted on one core with AVX-512 and 1 MiB of L2, float32, widths 32 to 256."""
+_CPU = CostTable(1.0e11, 2.2e-9, 5e-6, 2.5, 1 << 20, 16)
+"""Fitted with ``benchmarks/chunks.py`` on one core with AVX-512 and 1 MiB of L2, float32, widths 16 to 256."""
 
 _ACCELERATOR = CostTable(1.0e13, 2.0e-12, 2e-7, 6.0, 0, 512)
 """Not measured: orders of magnitude from data sheets. The working set is a share of the device's memory."""

@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float, Int, Key, PyTree, UInt32
 from vtune.keys import from_words, seed_key
 from vtune.protocols import DIVERGED, IDLE, RUNNING, LaneState, Rung, Task
 
-
 VALIDATION_ROWS = 128
 """How many validation rows are measured at a time."""
 

@@ -19,7 +19,7 @@ _SIMD_WIDTH = 16
 """Padded sizes of a long range are multiples of so many units."""
 
 _MAX_GROUPS = 8
-"""Ways to cut batches that ask for more kinds of micro-batches are not considered: each kind has programs of its own."""
+"""Ways to cut batches into more kinds of micro-batches are not considered: each kind has programs of its own."""
 
 _CUTS = [Cut(target, divides) for divides in (True, False) for target in (32, 64, 128)]
 

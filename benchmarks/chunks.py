@@ -1,0 +1,90 @@
+"""How fast does one device train a chunk, and does the cost table foresee it?
+
+    python benchmarks/chunks.py [--repeats 5]
+
+For widths, depths and micro-batches it prints the seconds to compile, and, warm, the useful FLOP/s of a chunk on one
+device while the others rest: 4 floating-point operations per weight of the first layer and row (no gradient of the
+input), 6 per other weight. The last column is measured over predicted seconds: the ladder is planned from the predicted
+ones (``vtune/training/cost.py``), and numbers near 1 are a table that fits this machine. Expected time: 3 minutes.
+"""
+
+import argparse
+import statistics
+import time
+
+import jax
+import numpy as np
+
+from vtune.data import Data
+from vtune.defaults import DEFAULTS
+from vtune.keys import seed_words
+from vtune.protocols import Chunk, Rung, Shapes
+from vtune.training.cost import cost_table, lanes_within, turn_seconds
+from vtune.training.devices import kind_of, local_devices
+from vtune.training.losses import METRICS, cross_entropy
+from vtune.training.mlp import MLP
+from vtune.training.optimizers import OPTIMIZERS
+from vtune.training.programs import Program, Signature, epochs_per_call
+from vtune.training.task import Recipe
+from vtune.training.worker import Worker
+
+EPOCHS = 10
+BATCH_SIZE = 128
+CASES = [
+    (width, layers, rows, is_shared)
+    for width, layers in [(16, 1), (32, 2), (64, 2), (128, 2), (128, 4), (256, 2), (256, 4)]
+    for rows, is_shared in [(32, True), (64, True), (128, True), (64, False)]
+]
+
+
+def main() -> None:
+    """Prints one line a case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    device = local_devices()[0]
+    table = cost_table(kind_of(device))
+    data = Data.of(None, key=jax.random.key(0, impl="threefry2x32"))
+    print(f"{device.device_kind}, jax {jax.__version__}, {data}")
+    print("width layers rows shared lanes  compile   GFLOP/s (spread)     measured/predicted")
+    for width, layers, rows, is_shared in CASES:
+        shapes = Shapes(data.inputs, data.outputs)
+        macs = MLP.elastic.row_macs({"hidden": width, "layers": layers}, shapes)
+        lanes = lanes_within(table, sum(macs), 4, 1000)
+        rung = Rung((("hidden", width), ("layers", layers)), (), lanes, rows, is_shared, accumulates=True)
+        compile_seconds, seconds = measure(rung, width, layers, data, device, repeats)
+        useful = lanes * EPOCHS * (data.num_train // BATCH_SIZE * BATCH_SIZE) * (4 * macs[0] + 6 * sum(macs[1:]))
+        turns = data.num_train // BATCH_SIZE * (BATCH_SIZE // rows) * EPOCHS * lanes
+        rates = [useful / one / 1e9 for one in seconds]
+        ratio = statistics.median(seconds) / (turns * turn_seconds(table, macs, rows))
+        print(
+            f"{width:5d} {layers:6d} {rows:4d} {is_shared!s:>6} {lanes:5d} {compile_seconds:7.1f}s "
+            f"{statistics.median(rates):9.1f} ({min(rates):.1f} to {max(rates):.1f}) {ratio:12.2f}"
+        )
+
+
+def measure(
+    rung: Rung, width: int, layers: int, data: Data, device: jax.Device, repeats: int
+) -> tuple[float, list[float]]:
+    """Seconds to compile a rung, and to train a chunk of it once it is compiled."""
+    recipe = Recipe(MLP, OPTIMIZERS["adam"], cross_entropy, (METRICS["accuracy"],), data.inputs, data.outputs)
+    row = {**DEFAULTS, "hidden": width, "layers": layers, "batch_size": BATCH_SIZE}
+    names = ("batch_size", "beta1", "beta2", "decay", "epsilon", "hidden", "layers", "learning_rate")
+    traced = tuple((name, "int32" if name in ("batch_size", "hidden", "layers") else "float32") for name in names)
+    parts = [tuple((array.shape, array.dtype.name) for array in part) for part in (data.train, data.valid)]
+    signature = Signature(traced, *parts, epochs_per_call(data.num_train))
+    program = Program(recipe, rung, signature)
+    worker = Worker(device, data, seed_words(0), 0, signature, lambda _: program)
+    chunk = Chunk(rung, tuple(range(rung.lanes)), (row,) * rung.lanes, EPOCHS)
+    worker.train(chunk)
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        worker.train(chunk)
+        seconds.append(time.perf_counter() - started)
+    assert np.isfinite(seconds).all()
+    return program.compile_seconds or 0.0, seconds
+
+
+if __name__ == "__main__":
+    main()
