@@ -20,7 +20,7 @@ from vtune.defaults import DEFAULTS
 from vtune.keys import seed_words
 from vtune.protocols import Chunk, Rung, Shapes
 from vtune.training.cost import cost_table, lanes_within, turn_seconds
-from vtune.training.devices import kind_of, local_devices
+from vtune.training.devices import Device, kind_of, local_devices
 from vtune.training.losses import METRICS, cross_entropy
 from vtune.training.mlp import MLP
 from vtune.training.optimizers import OPTIMIZERS
@@ -63,16 +63,14 @@ def main() -> None:
         )
 
 
-def measure(
-    rung: Rung, width: int, layers: int, data: Data, device: jax.Device, repeats: int
-) -> tuple[float, list[float]]:
+def measure(rung: Rung, width: int, layers: int, data: Data, device: Device, repeats: int) -> tuple[float, list[float]]:
     """Seconds to compile a rung, and to train a chunk of it once it is compiled."""
     recipe = Recipe(MLP, OPTIMIZERS["adam"], cross_entropy, (METRICS["accuracy"],), data.inputs, data.outputs)
     row = {**DEFAULTS, "hidden": width, "layers": layers, "batch_size": BATCH_SIZE}
     names = ("batch_size", "beta1", "beta2", "decay", "epsilon", "hidden", "layers", "learning_rate")
     traced = tuple((name, "int32" if name in ("batch_size", "hidden", "layers") else "float32") for name in names)
-    parts = [tuple((array.shape, array.dtype.name) for array in part) for part in (data.train, data.valid)]
-    signature = Signature(traced, *parts, epochs_per_call(data.num_train))
+    train, valid = (tuple((array.shape, array.dtype.name) for array in part) for part in (data.train, data.valid))
+    signature = Signature(traced, train, valid, epochs_per_call(data.num_train))
     program = Program(recipe, rung, signature)
     worker = Worker(device, data, seed_words(0), 0, signature, lambda _: program)
     chunk = Chunk(rung, tuple(range(rung.lanes)), (row,) * rung.lanes, EPOCHS)

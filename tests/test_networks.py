@@ -1,6 +1,7 @@
 """A model function as pure functions of its weights: the same numbers as the module itself, whatever kind it is."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,7 @@ def equal(ours, truth):
 )
 def test_a_model_function_is_given_what_it_names(model_fn, expected):
     module = network_of(model_fn)._build(KEY, {"width": 3})
+    assert isinstance(module, Told)
     assert module.given.keys() == expected
     assert module.given.get("hparams", {"width": 3}) == {"width": 3}
     assert module.given.get("shapes", SHAPES) == SHAPES
@@ -109,7 +111,9 @@ def test_an_nnx_module_starts_with_its_own_weights_and_puts_out_its_own_outputs(
     network, truth = network_of(user_models.fixed_width), user_models.fixed_width(rngs(), SHAPES)
     weights = network.init(KEY, {})
     assert weights[1] == {}
-    np.testing.assert_array_equal(weights[0]["layers"][0]["kernel"], truth.layers[0].kernel[...])
+    first = truth.layers[0]
+    assert isinstance(first, nnx.Linear)
+    np.testing.assert_array_equal(weights[0]["layers"][0]["kernel"], first.kernel[...])
     for outputs in (outputs_of(network, weights, is_training=True)[0], network.module(weights, {})(X)):
         equal(outputs, truth(X))
 
@@ -197,7 +201,7 @@ def test_batch_statistics_of_linen_are_updated_by_training_alone():
 
 
 def linen_with(flag, default):
-    namespace = {"linen": linen}
+    namespace: dict[str, Any] = {"linen": linen}
     source = f"def __call__(self, x, {flag}{default}):\n    return linen.Dense(10)(x) * (2.0 if {flag} else 1.0)"
     exec(source, namespace)
     return type("WithFlag", (linen.Module,), {"__call__": linen.compact(namespace["__call__"])})

@@ -94,7 +94,7 @@ class Leaky(nnx.Module):
 def fixed_width(rngs, shapes):
     """Names no hyperparameters: only how it is trained can be searched."""
     dtype = jnp.result_type(float)
-    first = nnx.Linear(*shapes.inputs, 16, param_dtype=dtype, rngs=rngs)
+    first = nnx.Linear(shapes.inputs[0], 16, param_dtype=dtype, rngs=rngs)
     return nnx.Sequential(first, jax.nn.gelu, nnx.Linear(16, shapes.outputs, param_dtype=dtype, rngs=rngs))
 
 

@@ -164,9 +164,9 @@ def test_a_search_trains_every_trial_as_a_plain_loop_does(name):
     study = vtune.search(
         case.model_fn, space, data_of(case), strategy="random", trials=6, epochs=1, progress=False, **ON
     )
-    assert study.trials["width"].nunique() == 2
-    assert study.trials["rung"].nunique() == 2
-    assert study.trials["learning_rate"].nunique() == 6
+    assert len(set(study.trials["width"])) == 2
+    assert len(set(study.trials["rung"])) == 2
+    assert len(set(study.trials["learning_rate"])) == 6
     for trial_id in study.trials.index:
         row = {"decay": 0.0, **study.trial(trial_id).params}
         truth, _ = train_alone(case, row, study.executor, 1)
@@ -186,7 +186,7 @@ def test_the_best_model_of_a_call_that_must_be_told_to_train_is_in_evaluation_mo
     outputs = np.asarray(study.best_model(x))
     np.testing.assert_array_equal(outputs, np.asarray(study.best_model(x)))
     np.testing.assert_allclose((outputs.argmax(-1) == y).mean(), study.best_score, rtol=1e-6)
-    np.testing.assert_allclose(study.test_score, study.best_score, rtol=1e-6)
+    assert study.test_score == pytest.approx(study.best_score, rel=1e-6)
 
 
 def test_half_precision_trains_and_stays_half_precision():
@@ -248,6 +248,11 @@ def mean_loss(outputs, y):
     return optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
 
 
+def typed_like(old, new):
+    """Flax starts its statistics in float32 in x64 mode too, and a compiled loop keeps the types it starts with."""
+    return jax.tree.map(lambda before, after: after.astype(before.dtype), old, new)
+
+
 @nnx.jit
 @nnx.value_and_grad
 def nnx_gradient(module, x, y):
@@ -274,7 +279,10 @@ class NnxLoop:
 
     def gradient(self, x, y):
         self.module.train()
-        return nnx_gradient(self.module, x, y)
+        before = self.state
+        loss, grads = nnx_gradient(self.module, x, y)
+        nnx.update(self.module, typed_like(before, self.state))
+        return loss, grads
 
     def evaluate(self, x):
         self.module.eval()
@@ -291,14 +299,19 @@ def linen_gradient(params, state, module, flags, noise_key, x, y):
     return jax.value_and_grad(loss, has_aux=True)(params)
 
 
+@partial(jax.jit, static_argnames=("module", "method", "flags"))
+def linen_call(module, method, flags, *arguments):
+    return getattr(module, method)(*arguments, **dict(flags))
+
+
 class LinenLoop:
     """A linen module holds nothing."""
 
     def __init__(self, module, weights_key, noise_key, row):
         self.module, self.noise_key, self.steps = module, noise_key, 0
         self.is_told = isinstance(module, user_models.LinenNoisy)
-        init = partial(module.init, **dict(self.flags(train=False)))
-        self.state = jax.jit(init)({"params": weights_key, "dropout": noise_key}, row)
+        streams = {"params": weights_key, "dropout": noise_key}
+        self.state = linen_call(module, "init", self.flags(train=False), streams, row)
         self.params = self.state.pop("params")
 
     def flags(self, train):
@@ -308,13 +321,12 @@ class LinenLoop:
         step_key = jax.random.fold_in(self.noise_key, self.steps)
         flags, self.steps = self.flags(train=True), self.steps + 1
         (loss, state), grads = linen_gradient(self.params, self.state, self.module, flags, step_key, x, y)
-        # linen starts its statistics in float32 in x64 mode too; a compiled loop keeps the types it starts with
-        self.state = jax.tree.map(lambda old, new: new.astype(old.dtype), self.state, {**self.state, **state})
+        self.state = typed_like(self.state, {**self.state, **state})
         return loss, grads
 
     def evaluate(self, x):
-        apply = partial(self.module.apply, **dict(self.flags(train=False)))
-        return jax.jit(apply)({"params": self.params, **self.state}, x)
+        variables = {"params": self.params, **self.state}
+        return linen_call(self.module, "apply", self.flags(train=False), variables, x)
 
 
 def numbers(tree):

@@ -8,7 +8,6 @@ from vtune.protocols import Chunk, Rung
 from vtune.training.cost import CostTable, epoch_seconds
 from vtune.training.devices import Device
 from vtune.training.programs import Program
-from vtune.training.worker import Worker
 
 
 class Dealer:
@@ -18,16 +17,24 @@ class Dealer:
     helps another out: if what waits there takes longer than compiling a second time.
     """
 
-    def __init__(self, chunks: Iterable[Chunk], program: Callable[[Rung], Program], table: CostTable, num_rows: int):
+    def __init__(
+        self,
+        chunks: Iterable[Chunk],
+        devices: Iterable[Device],
+        program: Callable[[Rung], Program],
+        table: CostTable,
+        num_rows: int,
+    ):
         """Takes the chunks of a plan.
 
         Args:
             chunks: in the order in which those of a rung are dealt.
+            devices: of the workers that will ask; each asks until it is given nothing.
             program: returns the program of a rung.
             table: what to expect of a program before it was timed.
             num_rows: of an epoch.
         """
-        self._table, self._num_rows = table, num_rows
+        self._devices, self._table, self._num_rows = set(devices), table, num_rows
         self._waiting: dict[Rung, deque[Chunk]] = {}
         for chunk in chunks:
             self._waiting.setdefault(chunk.rung, deque()).append(chunk)
@@ -35,19 +42,19 @@ class Dealer:
         self._taken_by: dict[Rung, set[Device]] = {rung: set() for rung in self._waiting}
         self._lock = threading.Lock()
 
-    def take(self, worker: Worker) -> Chunk | None:
-        """Returns the next chunk for a worker; None where nothing is left that it had better do."""
+    def take(self, device: Device) -> Chunk | None:
+        """Returns the next chunk for a device; None where nothing is left that it had better do."""
         with self._lock:
-            rung = self._choose(worker.device)
+            rung = self._choose(device)
             if rung is None:
                 return None
-            self._taken_by[rung].add(worker.device)
+            self._taken_by[rung].add(device)
             return self._waiting[rung].popleft()
 
     def _choose(self, device: Device) -> Rung | None:
         waiting = [rung for rung, chunks in self._waiting.items() if chunks]
         ready = [rung for rung in waiting if self._is_ready(rung, device)]
-        untaken = [rung for rung in waiting if not self._taken_by[rung] and not self._programs[rung].is_compiled]
+        untaken = [rung for rung in waiting if not any(self._is_ready(rung, other) for other in self._devices)]
         worth_compiling = [rung for rung in waiting if self._work(rung) > self._compile_seconds(rung)]
         candidates = ready or untaken or worth_compiling
         return max(candidates, key=self._work) if candidates else None

@@ -69,11 +69,6 @@ class Program:
         self._fresh = jax.jit(self._engine.fresh)
         self._compiled: dict[Device, Any] = {}
 
-    @property
-    def is_compiled(self) -> bool:
-        """Whether some device has it."""
-        return bool(self._compiled)
-
     @cached_property
     def state_bytes(self) -> int:
         """Bytes of a chunk's lanes."""

@@ -61,7 +61,8 @@ class ChunkQueue:
         chunks = self.chunks(plan, hparams)
         for rung in {chunk.rung for chunk in chunks}:
             self._refuse_beyond_memory(rung)
-        dealer = Dealer(chunks, self.program, cost_table(kind_of(self.devices[0])), self.data.num_train)
+        table = cost_table(kind_of(self.devices[0]))
+        dealer = Dealer(chunks, self.devices, self.program, table, self.data.num_train)
         results, stop = SimpleQueue(), threading.Event()
         threads = [threading.Thread(target=_work, args=(w, dealer, results, stop), daemon=True) for w in self.workers]
         for thread in threads:
@@ -139,7 +140,7 @@ def _shapes_of(part: Part) -> tuple[tuple[tuple[int, ...], str], ...]:
 def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threading.Event) -> None:
     """Trains chunks until there are none for this worker; an error goes to the caller's thread."""
     try:
-        while not stop.is_set() and (chunk := dealer.take(worker)) is not None:
+        while not stop.is_set() and (chunk := dealer.take(worker.device)) is not None:
             result = worker.train(chunk, stop.is_set)
             if not stop.is_set():
                 results.put(result)

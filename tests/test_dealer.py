@@ -1,0 +1,88 @@
+"""Every chunk is dealt once, whoever asks when; and to whom saves compilations."""
+
+import random
+from typing import NamedTuple
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtune.protocols import Chunk, Rung
+from vtune.training.cost import cost_table
+from vtune.training.dealer import Dealer
+from vtune.training.devices import DeviceKind
+
+TABLE = cost_table(DeviceKind("cpu", "cpu"))
+DEVICES = ("first", "second")
+
+
+class FakeProgram(NamedTuple):
+    compiled_for: set
+    epoch_seconds: float | None
+    compile_seconds: float | None
+    state_bytes: int = 1 << 20
+
+    def is_compiled_for(self, device):
+        return device in self.compiled_for
+
+
+def chunks_of(*counts, budget=10):
+    rungs = [Rung((("hidden", 16 * (place + 1)),), (), 1, 32, True, True) for place in range(len(counts))]
+    return [Chunk(rung, (0,), ({},), budget) for rung, count in zip(rungs, counts, strict=True) for _ in range(count)]
+
+
+def dealer_of(chunks, programs=None, devices=DEVICES):
+    known = programs or {chunk.rung: FakeProgram(set(), None, None) for chunk in chunks}
+    return Dealer(chunks, devices, known.__getitem__, TABLE, num_rows=1000)
+
+
+@given(
+    counts=st.lists(st.integers(1, 5), min_size=1, max_size=5),
+    compiled=st.lists(st.sets(st.sampled_from([*DEVICES, "of another study"])), min_size=5, max_size=5),
+    seconds=st.sampled_from([None, 1e-6, 10.0]),
+    devices=st.sampled_from([DEVICES, DEVICES[:1]]),
+    seed=st.integers(0, 99),
+)
+def test_every_chunk_is_dealt_exactly_once(counts, compiled, seconds, devices, seed):
+    chunks = chunks_of(*counts)
+    rungs = list(dict.fromkeys(chunk.rung for chunk in chunks))
+    programs = {rung: FakeProgram(have, seconds, 1.0) for rung, have in zip(rungs, compiled, strict=False)}
+    dealer, asking, dealt = dealer_of(chunks, programs, devices), list(devices), []
+    turns = random.Random(seed)
+    while asking:
+        device = turns.choice(asking)
+        chunk = dealer.take(device)
+        if chunk is None:
+            asking.remove(device)
+        else:
+            dealt.append(chunk)
+            programs[chunk.rung].compiled_for.add(device)
+    assert sorted(map(id, dealt)) == sorted(map(id, chunks))
+
+
+def test_two_devices_start_on_different_rungs():
+    dealer = dealer_of(chunks_of(3, 3))
+    assert dealer.take("first").rung != dealer.take("second").rung
+
+
+def test_a_device_goes_on_with_what_it_has_compiled():
+    dealer = dealer_of(chunks_of(3, 3))
+    rung = dealer.take("first").rung
+    assert dealer.take("first").rung == rung
+
+
+def test_a_little_work_is_not_worth_a_second_compilation():
+    chunks = chunks_of(3)
+    dealer = dealer_of(chunks, {chunks[0].rung: FakeProgram({"first"}, 0.01, 2.0)})
+    assert dealer.take("second") is None
+    assert dealer.take("first") is chunks[0]
+
+
+def test_much_work_is():
+    chunks = chunks_of(30)
+    dealer = dealer_of(chunks, {chunks[0].rung: FakeProgram({"first"}, 0.1, 2.0)})
+    assert dealer.take("second") is chunks[0]
+
+
+def test_the_longest_work_comes_first():
+    chunks = chunks_of(1, 5, 2)
+    assert dealer_of(chunks).take("first").rung == chunks[1].rung
