@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -207,7 +207,9 @@ class Study:
 
     @cached_property
     def best_model(self) -> Callable[[Any], Array]:
-        """The winner's network at its true size, a Flax module in evaluation mode: ``best_model(x)`` gives outputs.
+        """The winner's network at its true size, in evaluation mode: ``best_model(x)`` gives outputs.
+
+        It is a Flax module; one whose call must be told whether it trains comes as a ``functools.partial`` of it.
 
         It is trained again, to the same bits, when it is first asked for: keeping the best weights of every trial
         would double the memory of the search.
@@ -367,6 +369,8 @@ def _check_arguments(
         raise TypeError(
             f"model_fn={model_fn!r} cannot be called. Write a function that returns a Flax module, or vtune.MLP."
         )
+    if not isinstance(model_fn, Hashable):
+        raise TypeError(f"model_fn={model_fn!r} has no hash, by which programs are kept. Write a function.")
     check_count("trials", trials, least=1, example=256)
     check_count("epochs", epochs, least=1, example=20)
     check_count("seed", seed, least=0, example=0)

@@ -248,9 +248,13 @@ def mean_loss(outputs, y):
     return optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
 
 
-def typed_like(old, new):
+def dtypes(state):
+    return jax.tree.map(lambda leaf: leaf.dtype, state)
+
+
+def cast(types, state):
     """Flax starts its statistics in float32 in x64 mode too, and a compiled loop keeps the types it starts with."""
-    return jax.tree.map(lambda before, after: after.astype(before.dtype), old, new)
+    return jax.tree.map(lambda dtype, leaf: leaf if leaf.dtype == dtype else leaf.astype(dtype), types, state)
 
 
 @nnx.jit
@@ -279,9 +283,9 @@ class NnxLoop:
 
     def gradient(self, x, y):
         self.module.train()
-        before = self.state
+        types = dtypes(self.state)
         loss, grads = nnx_gradient(self.module, x, y)
-        nnx.update(self.module, typed_like(before, self.state))
+        nnx.update(self.module, cast(types, self.state))
         return loss, grads
 
     def evaluate(self, x):
@@ -321,7 +325,7 @@ class LinenLoop:
         step_key = jax.random.fold_in(self.noise_key, self.steps)
         flags, self.steps = self.flags(train=True), self.steps + 1
         (loss, state), grads = linen_gradient(self.params, self.state, self.module, flags, step_key, x, y)
-        self.state = typed_like(self.state, {**self.state, **state})
+        self.state = cast(dtypes(self.state), {**self.state, **state})
         return loss, grads
 
     def evaluate(self, x):

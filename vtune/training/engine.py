@@ -222,4 +222,4 @@ def _freeze_where(diverges: Bool[Array, ""], state: LaneState) -> LaneState:
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
     """Whether every number is finite. A sum of zeroed numbers is 0 or NaN, and one sum is cheaper than many tests."""
-    return jnp.stack([jnp.sum(leaf * 0) for leaf in jax.tree.leaves(tree)]).sum() == 0
+    return jnp.stack([jnp.sum(leaf * 0) == 0 for leaf in jax.tree.leaves(tree)]).all()

@@ -21,6 +21,7 @@ from vtune.protocols import Hparams
 from vtune.space import Space
 from vtune.training.elastic import Elastic
 from vtune.training.losses import RowLoss
+from vtune.training.networks import ModelError
 from vtune.training.reading import Reader, UnknownHparamError
 from vtune.training.task import Recipe
 
@@ -103,11 +104,12 @@ def refuse_unread(written: Space, findings: Findings) -> None:
 
 
 def warn_of_many_programs(space: Space, findings: Findings) -> None:
-    """Says once that a continuous range costs a program a trial where the model needs its value as a constant."""
+    """Says so where the model needs values of a long range as constants, which costs a program for each."""
     for name in findings.structural:
-        if name in space.parameters and space.parameters[name].levels is None:
+        levels = space.parameters[name].levels if name in space.parameters else 1
+        if levels is None or levels > _MAX_LEVELS:
             warnings.warn(
-                f"the model needs {name!r} as a constant, so every trial compiles a program of its own. "
+                f"the model needs {name!r} as a constant, so every value of it compiles a program of its own. "
                 f"Write {name!r}: vtune.choice([...]) with a few values, or use it in jax.numpy alone.",
                 stacklevel=2,
             )
@@ -182,9 +184,9 @@ def _check_model(recipe: Recipe, row: Hparams, target: Target) -> set[str]:
         shapes = _trace(recipe, row, {}, target, names)
     except UnknownHparamError as error:
         raise ValueError(f"model_fn: {error}") from error
+    except ModelError:
+        raise
     except Exception as error:
-        if isinstance(error, TypeError) and "Flax module" in str(error):
-            raise
         raise ValueError(
             f"model_fn raised {type(error).__name__}: {error} when it was called with hparams={dict(row)} and rows of "
             f"shape {recipe.inputs}. Make it run by itself first: model_fn(hparams, flax.nnx.Rngs(0), "
@@ -234,7 +236,7 @@ def _trace(
     def run(weights: tuple[PyTree, PyTree], hparams: Reader, x: Array, is_training: bool) -> Array:
         outputs, _ = network.apply(weights, hparams, x, _key(), is_training=is_training)
         if not isinstance(outputs, Array):
-            raise TypeError(
+            raise ModelError(
                 f"model_fn's Flax module returned a {type(outputs).__name__}, but a loss needs one array of shape "
                 f"{expected} for {_PROBE_ROWS} rows of x. Return the array alone."
             )

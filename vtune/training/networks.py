@@ -24,6 +24,11 @@ from vtune.protocols import Hparams, Shapes
 ModelFn = Callable[..., Any]
 """``model_fn(hparams, rngs, shapes)`` returns a Flax module; it is given those of the three that it names."""
 
+
+class ModelError(TypeError):
+    """What a model function made is no Flax module, or no network of one array."""
+
+
 _STATE = nnx.All(nnx.OfType(nnx.Variable), nnx.Not(nnx.Param))
 _FLAGS_WHEN_TRAINING = {"train": True, "training": True, "is_training": True, "deterministic": False}
 
@@ -44,7 +49,7 @@ class Network:
         """Returns new weights and the rest of the model's state, as nested dicts of arrays.
 
         Raises:
-            TypeError: the model function returned no Flax module.
+            ModelError: the model function returned no Flax module.
         """
         module = self._build(key, hparams)
         if isinstance(module, nnx.Module):
@@ -109,7 +114,7 @@ class Network:
         module = self.model_fn(**{name: offers[name] for name in self._named_arguments})
         if isinstance(module, nnx.Module | linen.Module):
             return module
-        raise TypeError(
+        raise ModelError(
             f"model_fn returned {type(module).__name__}, which is no Flax module. Return an nnx.Module such as "
             "nnx.Linear(..., rngs=rngs), or a flax.linen.Module."
         )
