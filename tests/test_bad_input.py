@@ -19,6 +19,7 @@ from flax import nnx
 
 import vtune
 from tests.compilations import Compilations
+from vtune.training.networks import ModelError
 from vtune.training.programs import Program
 
 ROOT = Path(__file__).parent.parent
@@ -361,13 +362,13 @@ MODELS = [
         "no Flax module",
         lambda: search(model_fn=lambda hparams: lambda x: x),
         *("model_fn returned function", "no Flax module", "Return an nnx.Module such as nnx.Linear("),
-        error=TypeError,
+        error=ModelError,
     ),
     case(
         "a model_fn that returns nothing",
         lambda: search(model_fn=lambda hparams: None),
         *("model_fn returned NoneType", "no Flax module", "Return an nnx.Module"),
-        error=TypeError,
+        error=ModelError,
     ),
     case(
         "a model_fn that reads a name not in the space",
@@ -517,7 +518,7 @@ def test_a_refused_search_makes_no_folder(tmp_path):
 WRONG_TYPES = [
     ("model_fn=3", "TypeError", "model_fn=3 cannot be called", "Write a function that returns a Flax module"),
     ("model_fn='MLP'", "TypeError", "model_fn='MLP' cannot be called", "or vtune.MLP"),
-    ("model_fn=lambda shapes: Pair()", "TypeError", "Flax module returned a tuple", "Return the array alone"),
+    ("model_fn=lambda shapes: Pair()", "ModelError", "Flax module returned a tuple", "Return the array alone"),
     ("space=[1]", "TypeError", "[1] is not a dict", "Write {'learning_rate': loguniform(1e-4, 1.0)}"),
     ("strategy=3", "TypeError", "strategy=3 is not one", "Write a name, 'coarse_to_fine'"),
     ("strategy=vtune.strategies.random", "TypeError", "is not one", "call what makes it"),
