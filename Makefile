@@ -1,7 +1,7 @@
 # Every target sets itself up in .venv and reuses it; all they need is make and Python 3.11 or newer with venv.
 
 PYTHON ?= python3#  what makes .venv; `make clean` before changing it
-WORKERS ?= 0#       pytest processes; 0 is none beside the first, which is best here: one JAX process uses all cores
+WORKERS ?= 2#       pytest processes: XLA compiles on one core at a time
 ARGS ?=#            more arguments for pytest or the demo
 
 BIN := .venv/bin
@@ -17,7 +17,7 @@ demo: .venv/core ## search 256 networks for handwritten digits, and print the be
 	@$(BIN)/vtune demo $(ARGS)
 
 test: .venv/test ## run the tests: make test ARGS="-k ladder", WORKERS=2
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: .venv/check ## format, lint, types, import layers, sizes and names
 	$(BIN)/ruff format --check .

@@ -1,6 +1,8 @@
 import ast
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from flax import nnx
+from sklearn.datasets import load_digits
 
 import vtune
+from tests.laws.population import float64
 from vtune.defaults import DEFAULTS
 from vtune.results.store import read_folder
 from vtune.training.trained import trained_module
@@ -354,7 +358,7 @@ def test_the_folder_tells_what_the_study_tells(study, folder):
 def test_progress_is_told_in_order(study, recorder):
     assert recorder.names == ["say", "begin", *["trials_done", "round_done"] * 2, "close"]
     told = dict(enumerate(what for _, what in recorder.calls))
-    assert told[0].startswith("plan: 1 rungs, chunks of 4 trials, on 1 cpu devices")
+    assert told[0].startswith("plan: 1 rung, chunks of 4 trials, on 1 cpu device;")
     assert told[1] == TRIALS
     assert (told[2], told[4]) == ((4, 0, study.trials["score"][:4].max()), (4, 0, study.best_score))
     assert (told[3], told[5]) == (0, 1)
@@ -494,3 +498,72 @@ def test_the_loss_itself_may_rank():
     expected = (log_sums - np.take_along_axis(logits, study.data.valid[1][:, None], 1)[:, 0]).mean()
     assert study.best_score == pytest.approx(expected, rel=1e-5)
     assert math.isfinite(study.test_score or math.nan)
+
+
+SMALL = {"learning_rate": vtune.loguniform(1e-3, 1e-2), "hidden": 8, "layers": 1, "batch_size": 32}
+WIDTH = 4
+
+
+def test_a_search_in_x64_mode_of_this_thread_alone_trains_in_float64():
+    with float64():
+        study = vtune.search(vtune.MLP, SMALL, digits_of(200), trials=2, epochs=2, devices=2, progress=False)
+        again = vtune.search(vtune.MLP, SMALL, digits_of(200), trials=2, epochs=2, devices=2, progress=False)
+        assert study.data.dtype == np.float64
+        weights = jax.tree.leaves(nnx.state(study.best_model, nnx.Param))
+        assert {weight.dtype for weight in weights} == {np.dtype(np.float64)}
+    losses = study.curves["loss"].to_numpy()
+    np.testing.assert_array_equal(losses, again.curves["loss"].to_numpy())
+    assert (losses != losses.astype(np.float32)).any()
+
+
+def test_a_model_that_reads_a_global_is_trained_as_it_is_now(monkeypatch):
+    widths = []
+    for width in (4, 6):
+        monkeypatch.setattr(sys.modules[__name__], "WIDTH", width)
+        study = vtune.search(
+            model_of_a_global,
+            {"learning_rate": SMALL["learning_rate"]},
+            digits_of(100),
+            trials=2,
+            epochs=1,
+            progress=False,
+        )
+        widths.append(study.best_model.first.kernel.shape[-1])
+    assert widths == [4, 6]
+
+
+def model_of_a_global(hparams, rngs, shapes):
+    class Net(nnx.Module):
+        def __init__(self):
+            self.first = nnx.Linear(64, WIDTH, rngs=rngs)
+            self.last = nnx.Linear(WIDTH, shapes.outputs, rngs=rngs)
+
+        def __call__(self, x):
+            return self.last(self.first(x))
+
+    return Net()
+
+
+def test_numpy_counts_are_counts(tmp_path):
+    # in a process of its own: the signature checks of the test run take a NumPy integer for no int
+    code = (
+        "import numpy as np, vtune; n = np.int64; "
+        "space = {'learning_rate': vtune.loguniform(1e-3, 1e-2), 'hidden': 8}; "
+        f"counts = dict(trials=n(2), epochs=n(1), seed=n(3), chunk=n(2), folder={str(tmp_path / 'a')!r}); "
+        "study = vtune.search(vtune.MLP, space, **counts); "
+        "assert len(study.trials) == 2 and all(cell.lanes == 2 for cell in study.executor.ladder.cells)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_more_epochs_than_one_call_holds():
+    study = vtune.search(vtune.MLP, SMALL, digits_of(100), trials=2, epochs=70, progress=False)
+    assert study.curves.groupby("trial_id").size().tolist() == [70, 70]
+    assert study.curves["loss"].notna().all()
+    xs = study.best_model(study.data.valid[0])
+    assert (np.argmax(xs, -1) == study.data.valid[1]).mean() == pytest.approx(study.best_score, abs=1e-6)
+
+
+def digits_of(count):
+    x, y = load_digits(return_X_y=True)
+    return (x[:count] / 16).astype(jax.dtypes.canonicalize_dtype(np.float64)), y[:count]

@@ -101,6 +101,8 @@ def search(
         4
     """
     _check_arguments(model_fn, trials, epochs, finalists, seed, folder, chunk)
+    trials, epochs, seed = int(trials), int(epochs), int(seed)
+    chunk = chunk if chunk == "auto" else int(chunk)
     written = Space.of(space)
     written.require_varying()
     factory = _factory(strategy)
@@ -284,7 +286,7 @@ class _Loop:
         while not is_done:
             try:
                 scores = self._train(jax.device_get(plan), round)
-            finally:  # what is trained stays, also when Ctrl-C or an error ends the search here
+            finally:  # what is trained is in the folder, also when Ctrl-C or an error ends the search here
                 self.study.seconds = time.perf_counter() - started
                 self.study.save()
             self.progress.round_done(round, None)

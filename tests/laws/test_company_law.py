@@ -100,11 +100,9 @@ def advance_by(queue, chunk, split):
     inputs, advance = worker.inputs(program, chunk), program.on(worker.device)
     states = jax.device_put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.states), worker.device)
     first, parts = 0, []
-    shape = {"num_rows": queue.data.num_train, "num_epochs": worker.signature.epochs_per_call}
     for count in split:
-        orders = jax.device_put(data_orders(queue.root, np.int32(0), np.int32(first), **shape), worker.device)
         scalars = jax.device_put((np.int32(first), np.int32(count)), worker.device)
-        states, curves = advance(states, inputs._replace(orders=orders), *scalars)
+        states, curves = advance(states, inputs, *scalars)
         parts.append(np.asarray(curves)[:, :count])
         first += count
     return jax.device_get(states), np.concatenate(parts, axis=1)

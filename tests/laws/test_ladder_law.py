@@ -31,7 +31,7 @@ SPACE = {
 
 def ladder_of(space, trials=256, kind=CPU, chunk="auto", num_rows=1078):
     whole = Space.of({**DEFAULTS, **space})
-    return Planner(whole, (), SHAPES, num_rows, trials, 20, kind, "float32", chunk).plan(MLP.elastic, 0)
+    return Planner(whole, (), SHAPES, num_rows, trials, 20, kind, "float32", chunk).plan_elastic(MLP.elastic)
 
 
 def sampled_rows(space, num=300):

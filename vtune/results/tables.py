@@ -40,7 +40,7 @@ class TrialResult(NamedTuple):
         status: how its training ended.
         round: the round of the strategy that asked for it.
         parent: the trial whose weights it started from; None where it started fresh.
-        rung: position of its rung on the ladder.
+        rung: number of its rung, in the order in which trials first needed them.
         epochs: how many it trained.
         best_epoch: the epoch of its best score, counted from 1.
         finished_at: when, in UTC.

@@ -22,6 +22,7 @@ class CostTable(NamedTuple):
         seconds_per_turn: of all else that a micro-batch costs a lane.
         compile_seconds: of one more program.
         working_set_bytes: how much of a chunk's state should be on hand at a time.
+        chunk_bytes: how much a chunk may take in all.
         max_lanes: beyond which more lanes gain nothing.
     """
 
@@ -30,13 +31,14 @@ class CostTable(NamedTuple):
     seconds_per_turn: float
     compile_seconds: float
     working_set_bytes: int
+    chunk_bytes: int
     max_lanes: int
 
 
-_CPU = CostTable(1.0e11, 2.2e-9, 5e-6, 2.5, 1 << 20, 16)
+_CPU = CostTable(1.0e11, 2.2e-9, 5e-6, 2.5, 1 << 20, 1 << 30, 16)
 """Fitted with ``benchmarks/chunks.py`` on one core with AVX-512 and 1 MiB of L2, float32, widths 16 to 256."""
 
-_ACCELERATOR = CostTable(1.0e13, 2.0e-12, 2e-7, 6.0, 0, 512)
+_ACCELERATOR = CostTable(1.0e13, 2.0e-12, 2e-7, 6.0, 0, 0, 512)
 """Not measured: orders of magnitude from data sheets. The working set is a share of the device's memory."""
 
 _MEMORY_SHARE = 4
@@ -50,7 +52,8 @@ def cost_table(kind: DeviceKind) -> CostTable:
     """Returns what is known of devices of this kind."""
     if kind.platform == "cpu":
         return _CPU
-    return _ACCELERATOR._replace(working_set_bytes=kind.memory_bytes // _MEMORY_SHARE)
+    share = kind.memory_bytes // _MEMORY_SHARE
+    return _ACCELERATOR._replace(working_set_bytes=share, chunk_bytes=share)
 
 
 def turn_seconds(table: CostTable, row_macs: Sequence[int], rows: int) -> float:

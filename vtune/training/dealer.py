@@ -29,7 +29,7 @@ class Dealer:
 
         Args:
             chunks: in the order in which those of a rung are dealt.
-            devices: of the workers that will ask; each asks until it is given nothing.
+            devices: of the workers that will ask.
             program: returns the program of a rung.
             table: what to expect of a program before it was timed.
             num_rows: of an epoch.
@@ -43,13 +43,21 @@ class Dealer:
         self._lock = threading.Lock()
 
     def take(self, device: Device) -> Chunk | None:
-        """Returns the next chunk for a device; None where nothing is left that it had better do."""
+        """Returns the next chunk for a device; None where nothing waits that it had better do now.
+
+        Ask again later: what is worth a second compilation is a guess until a program's first call was timed.
+        """
         with self._lock:
             rung = self._choose(device)
             if rung is None:
                 return None
             self._taken_by[rung].add(device)
             return self._waiting[rung].popleft()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every chunk has been dealt. Until then a device that was given nothing should ask again."""
+        return not any(self._waiting.values())
 
     def _choose(self, device: Device) -> Rung | None:
         waiting = [rung for rung, chunks in self._waiting.items() if chunks]

@@ -1,12 +1,14 @@
 """Which devices a study trains on. All that depends on the kind of device is decided from what this module says."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 
 Device: TypeAlias = Any
 """A ``jax.Device``, which type checkers take for a variable."""
@@ -80,6 +82,16 @@ def kind_of(device: Device) -> DeviceKind:
     return DeviceKind(platform, device.device_kind, int(limit))
 
 
+@contextlib.contextmanager
+def float_precision(dtype: np.dtype) -> Iterator[None]:
+    """Puts this thread in x64 mode or out of it: a thread does not inherit the mode of the one that started it."""
+    enable = getattr(jax, "enable_x64", None)
+    if enable is None:  # before jax 0.8
+        from jax.experimental import enable_x64 as enable  # pyright: ignore[reportAttributeAccessIssue]
+    with enable(dtype == np.float64):
+        yield
+
+
 def num_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -90,7 +102,8 @@ def _split_cpu(devices: int | None) -> None:
     if _may_have_accelerator() or jax.config.jax_num_cpu_devices > 1:  # pyright: ignore[reportAttributeAccessIssue]
         return
     try:
-        jax.config.update("jax_num_cpu_devices", int(os.environ.get(CPU_DEVICES_VARIABLE) or devices or num_cores()))
+        wanted = os.environ.get(CPU_DEVICES_VARIABLE) or max(num_cores(), devices or 1)
+        jax.config.update("jax_num_cpu_devices", int(wanted))
     except RuntimeError:  # the backend has started: it keeps its devices
         return
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 from jax.extend.random import threefry_2x32
 from jaxtyping import Bool, Float, Key, UInt
 
@@ -26,6 +26,9 @@ _MASS_WITHIN_2 = 0.9544997361036416
 
 _STD_WITHIN_2 = 0.8796256610342398
 """Standard deviation of a unit normal truncated to [-2, 2]."""
+
+_MAX_ROWS, _MAX_MATRICES = 1 << 20, 1 << 12
+"""How many rows and matrices a 32-bit counter tells apart."""
 
 
 class Elastic(NamedTuple):
@@ -55,16 +58,21 @@ def truncated_normals(key: Key[Array, ""], blocks: Sequence[tuple[int, int]]) ->
 
     Args:
         key: a typed threefry key.
-        blocks: (rows, columns) of each matrix; fewer than 4096 matrices of fewer than 2**20 rows.
+        blocks: (rows, columns) of each matrix; at most 4096 matrices of 2**20 rows.
 
     Returns:
         Matrices of unit variance, normal and truncated at two standard deviations of the untruncated normal, as
         ``jax.nn.initializers.lecun_normal`` has them.
+
+    Raises:
+        ValueError: for more or larger matrices, whose draws would repeat.
     """
-    high = [np.repeat((matrix << 20) + np.arange(rows), columns) for matrix, (rows, columns) in enumerate(blocks)]
-    low = [np.tile(np.arange(columns), rows) for rows, columns in blocks]
-    counters = np.concatenate([*high, *low]).astype(np.uint32)
-    words = threefry_2x32(jax.random.key_data(key), jnp.asarray(counters))
+    if len(blocks) > _MAX_MATRICES or max(rows for rows, _ in blocks) > _MAX_ROWS:
+        raise ValueError(f"{blocks} are more than {_MAX_MATRICES} layers or {_MAX_ROWS} inputs. Write a smaller model.")
+    high = [matrix * _MAX_ROWS + lax.broadcasted_iota(np.uint32, block, 0) for matrix, block in enumerate(blocks)]
+    low = [lax.broadcasted_iota(np.uint32, block, 1) for block in blocks]
+    counters = jnp.concatenate([counter.ravel() for counter in (*high, *low)])
+    words = threefry_2x32(jax.random.key_data(key), counters)
     draws = _truncated_normal(words[: counters.size // 2])
     ends = np.cumsum([rows * cols for rows, cols in blocks])[:-1]
     return [part.reshape(block) for part, block in zip(jnp.split(draws, ends), blocks, strict=True)]

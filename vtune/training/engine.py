@@ -35,7 +35,7 @@ class ChunkInputs(NamedTuple):
         is_active: False for the lanes that fill up the chunk.
         root: words of the study's root key.
         seed_index: which of the study's seeds: initial weights, data order, noise.
-        orders: row numbers in the order of each epoch of this call.
+        orders: row numbers in the order of each epoch of a window; epoch e reads row e modulo the window.
         train: the rows to train on.
         valid: the rows to measure on.
     """
@@ -100,7 +100,8 @@ class Engine:
 
         def epoch(offset: Int[Array, ""], carry: tuple[LaneState, Array]) -> tuple[LaneState, Array]:
             states, curves = carry
-            states, train_loss = self._train_epoch(states, inputs, key, inputs.orders[offset])
+            order = inputs.orders[(first_epoch + offset) % inputs.orders.shape[0]]
+            states, train_loss = self._train_epoch(states, inputs, key, order)
             measured = self._validate(states, inputs)
             states, row = jax.vmap(_close_epoch)(states, train_loss, measured)
             return states, curves.at[:, offset].set(row)

@@ -68,6 +68,7 @@ class Ladder(NamedTuple):
         structural: names whose values are constants of a program.
         cut: how mini-batches are cut; None where a batch is trained whole.
         cells: they do not overlap, and cover the space.
+        num_rungs: how many programs there may be.
         expected_seconds: of the whole study on one device, compiling included, by the cost table.
     """
 
@@ -77,6 +78,7 @@ class Ladder(NamedTuple):
     structural: tuple[str, ...]
     cut: Cut | None
     cells: tuple[Cell, ...]
+    num_rungs: int
     expected_seconds: float
 
     def rung(self, hparams: Hparams) -> Rung:
@@ -94,8 +96,8 @@ class Ladder(NamedTuple):
         )
 
     def describe(self) -> str:
-        """Returns how many programs there are, in words."""
-        return f"{len(self.cells)} rungs" if self.cut else "a rung for each " + " and ".join(self.structural)
+        """Returns how many programs there may be, in words."""
+        return f"{self.num_rungs} rung{'s' if self.num_rungs > 1 else ''}"
 
     def to_json(self) -> str:
         """Returns all that decides bits as JSON: equal text, equal bits."""

@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import PyTree
 
 from vtune.protocols import LaneState, Rung, Task
-from vtune.training.devices import Device
+from vtune.training.devices import Device, kind_of
 from vtune.training.engine import ChunkInputs
 
 _COPIES = 3
@@ -36,8 +36,8 @@ def chunk_bytes(task: Task, rung: Rung, states: LaneState, inputs: ChunkInputs) 
 
 def device_bytes(device: Device) -> int:
     """Returns the bytes that one device may take: its own memory, or its share of the host's."""
-    if stats := device.memory_stats():
-        return int(stats["bytes_limit"])
+    if (limit := kind_of(device).memory_bytes) > 0:
+        return limit
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return host // len(jax.local_devices())
 

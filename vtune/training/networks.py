@@ -29,7 +29,7 @@ class ModelError(TypeError):
     """What a model function made is no Flax module, or no network of one array."""
 
 
-_STATE = nnx.All(nnx.OfType(nnx.Variable), nnx.Not(nnx.Param))
+_STATE = nnx.All(nnx.OfType(nnx.Variable), nnx.Not(nnx.Any(nnx.Param, nnx.Intermediate)))  # what is sown is left
 _FLAGS_WHEN_TRAINING = {"train": True, "training": True, "is_training": True, "deterministic": False}
 
 
@@ -57,6 +57,7 @@ class Network:
         row = jnp.zeros((1, *self.shapes.inputs), jax.dtypes.canonicalize_dtype(np.float64))
         streams = {"params": _stream(key, Purpose.WEIGHTS), "dropout": _stream(key, Purpose.NOISE)}
         variables = dict(module.init(streams, row, **_flags(module, is_training=False)))
+        variables.pop("intermediates", None)  # what is sown is left
         return variables.pop("params", {}), variables
 
     def apply(

@@ -55,30 +55,30 @@ class Planner:
     dtype: str
     chunk: int | str = "auto"
 
-    def plan(self, elastic: Elastic | None, num_weights: int) -> Ladder:
-        """Returns the ladder.
+    def plan_opaque(self, num_weights: int, lane_bytes: int) -> Ladder:
+        """Returns the ladder of a model that vtune does not know: a program for each structure, batches trained whole.
 
         Args:
-            elastic: what the model declares; None for a model that vtune does not know.
             num_weights: of the model at its largest.
+            lane_bytes: that a chunk takes for each of its lanes, activations included, at its largest.
         """
-        return self._plan_elastic(elastic) if elastic else self._plan_opaque(num_weights)
-
-    def _plan_opaque(self, num_weights: int) -> Ladder:
-        """A program for each structure, batches trained whole."""
         structures = min(self.num_structures, self.trials)
         batch_size = int(self.space.support("batch_size")[0])
         turns = self.num_rows // batch_size * self.epochs * self.trials
         seconds = turns * turn_seconds(self.table, [num_weights], batch_size) + structures * self.table.compile_seconds
-        lanes = self.lanes(num_weights, self.trials / structures)
+        fitting = max(1, self.table.chunk_bytes // lane_bytes)
+        lanes = self.lanes(num_weights, min(self.trials / structures, fitting))
         return self._ladder(None, [Cell({}, {}, None, is_shared=True, accumulates=False, lanes=lanes)], seconds)
 
-    def _plan_elastic(self, elastic: Elastic) -> Ladder:
-        """The cheapest of some ways to cut batches, each with the cheapest way to split the sizes.
+    def plan_elastic(self, elastic: Elastic) -> Ladder:
+        """Returns the cheapest of some ways to cut batches, each with the cheapest way to split the sizes.
 
         Every elastic range is cut into intervals, and the cells are their products; where a range is cut may differ
         from cell to cell. More cells waste less on padding and cost a compilation each. The optimum over all such
         splits is found by dynamic programming, one elastic hyperparameter inside the other.
+
+        Args:
+            elastic: what the model declares.
         """
         groups = {cut: self._groups(cut) for cut in _CUTS}
         few = {cut: kinds for cut, kinds in groups.items() if len(kinds) <= _MAX_GROUPS}
@@ -87,7 +87,8 @@ class Planner:
         return self._ladder(cut, cells, seconds)
 
     def _ladder(self, cut: Cut | None, cells: list[Cell], seconds: float) -> Ladder:
-        return Ladder(VERSION, self.kind.name, self.dtype, self.structural, cut, tuple(cells), seconds)
+        num_rungs = len(cells) * min(self.num_structures, self.trials)
+        return Ladder(VERSION, self.kind.name, self.dtype, self.structural, cut, tuple(cells), num_rungs, seconds)
 
     def _groups(self, cut: Cut) -> _Groups:
         """The batch sizes by the micro-batches that they are cut into."""
@@ -192,14 +193,15 @@ class _Group:
 def padded_sizes(space: Space, name: str) -> list[int]:
     """Returns the sizes that a program for part of an elastic range may be padded to, ascending.
 
-    They are the values themselves where there are few; of a long range, multiples of the SIMD width.
+    They are the values themselves where there are few; of a long range, multiples of the SIMD width
+    and its end.
     """
     levels = whole_levels(space, name)
     if len(levels) <= _MAX_STEPS:
         return levels
     stride = _SIMD_WIDTH * math.ceil((levels[-1] - levels[0]) / (_SIMD_WIDTH * _MAX_STEPS))
     first = math.ceil(levels[0] / stride) * stride
-    return list(range(first, levels[-1] + stride, stride))
+    return [min(size, levels[-1]) for size in range(first, levels[-1] + stride, stride)]
 
 
 def whole_levels(space: Space, name: str) -> list[int]:

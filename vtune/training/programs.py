@@ -1,5 +1,7 @@
 """Compiled programs: one trace a rung, one compilation a rung and device, kept for the next study."""
 
+import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -8,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import Int, UInt32
@@ -64,7 +67,8 @@ class Program:
         self.num_traces = 0
         self.compile_seconds: float | None = None
         self.epoch_seconds: float | None = None
-        self._lock = threading.Lock()
+        self._tracing = threading.Lock()
+        self._compiling: dict[Device, threading.Lock] = {}
         self._jitted = jax.jit(self._advance, donate_argnums=0)
         self._fresh = jax.jit(self._engine.fresh)
         self._compiled: dict[Device, Any] = {}
@@ -85,10 +89,13 @@ class Program:
 
     def on(self, device: Device) -> Callable[..., tuple[LaneState, Array]]:
         """Returns ``Engine.advance`` compiled for a device; devices compile side by side."""
-        if device not in self._compiled:
-            started = time.perf_counter()
-            self._compiled[device] = self._lower(device).compile()
-            self.compile_seconds = time.perf_counter() - started
+        with self._tracing:
+            compiling = self._compiling.setdefault(device, threading.Lock())
+        with compiling:
+            if device not in self._compiled:
+                started = time.perf_counter()
+                self._compiled[device] = self._lower(device).compile()
+                self.compile_seconds = time.perf_counter() - started
         return self._compiled[device]
 
     def initial(self, inputs: ChunkInputs) -> LaneState:
@@ -104,7 +111,7 @@ class Program:
         scalar = jax.ShapeDtypeStruct((), jnp.int32)
         arguments = (self.states, self._inputs, scalar, scalar)
         placed = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), arguments)
-        with self._lock:  # tracing runs Python: one thread at a time, and the second device finds it done
+        with self._tracing:  # tracing runs Python: one thread at a time, and the second device finds it done
             return self._jitted.trace(*placed).lower()
 
     def _advance(self, *arguments: Any) -> tuple[LaneState, Array]:
@@ -113,9 +120,36 @@ class Program:
 
 
 @lru_cache(maxsize=_MAX_PROGRAMS)
-def program(recipe: Recipe, rung: Rung, signature: Signature) -> Program:
-    """Returns the program of a rung; the same one for every study that differs in its seed alone."""
+def program(recipe: Recipe, rung: Rung, signature: Signature, fingerprint: str) -> Program:
+    """Returns the program of a rung; the same one for every study that differs in its seed alone.
+
+    Args:
+        recipe: what all trials have in common.
+        rung: sizes and constants.
+        signature: of the data.
+        fingerprint: of what the recipe comes to, so that no study is given the program of a model that has changed.
+    """
+    del fingerprint  # a part of the key
     return Program(recipe, rung, signature)
+
+
+def fingerprint(recipe: Recipe, rung: Rung, signature: Signature) -> str:
+    """Returns a digest of what a program would compute, its constants included.
+
+    A function that reads a global variable is the same object with another value of it, and does something else. The
+    types of the constants count too: 1, 1.0 and True are equal.
+    """
+    types = [type(value).__name__ for _, value in rung.structure]
+    if hasattr(recipe.model_fn, "elastic"):  # which promises to depend on its arguments alone
+        return repr(types)
+    engine, inputs = Engine(recipe.task(rung.sizes), rung), _abstract_inputs(rung, signature)
+    states = jax.eval_shape(engine.fresh, inputs)
+    scalar = jax.ShapeDtypeStruct((), jnp.int32)
+    traced = jax.make_jaxpr(engine.advance)(states, inputs, scalar, scalar)
+    digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(traced)).encode())
+    for constant in traced.consts:
+        digest.update(np.asarray(constant).tobytes())
+    return repr(types) + digest.hexdigest()
 
 
 def epochs_per_call(num_rows: int) -> int:

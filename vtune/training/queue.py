@@ -22,9 +22,12 @@ from vtune.training.dealer import Dealer
 from vtune.training.devices import Device, kind_of, num_cores
 from vtune.training.ladder import Ladder
 from vtune.training.memory import device_bytes
-from vtune.training.programs import Program, Signature, epochs_per_call, program
+from vtune.training.programs import Program, Signature, epochs_per_call, fingerprint, program
 from vtune.training.task import Recipe
 from vtune.training.worker import Worker
+
+_IDLE_SECONDS = 0.05
+"""How long a worker without a chunk waits before it asks again."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,9 @@ class ChunkQueue:
         dealer = Dealer(chunks, self.devices, self.program, table, self.data.num_train)
         results, stop = SimpleQueue(), threading.Event()
         threads = [threading.Thread(target=_work, args=(w, dealer, results, stop), daemon=True) for w in self.workers]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             for _ in chunks:
                 result = results.get()
                 if isinstance(result, BaseException):
@@ -76,13 +79,13 @@ class ChunkQueue:
         finally:
             stop.set()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:  # it was started
+                    thread.join()
 
     def replay(self, hparams: Hparams, num_epochs: int) -> tuple[Rung, LaneState]:
         """Trains one trial again, to the same bits, and returns its rung and its lane on the host."""
         chunk = Chunk(self.ladder.rung(hparams), (0,), (hparams,), num_epochs)
-        *_, states = (jax.device_get(states) for states, _ in self.workers[0].calls(chunk))
-        return chunk.rung, jax.tree.map(lambda leaf: np.array(leaf[0]), states)
+        return chunk.rung, self.workers[0].first_lane(chunk)
 
     def chunks(self, plan: Plan, hparams: Sequence[Hparams]) -> list[Chunk]:
         """Packs the active trials of a plan into chunks of one rung and one budget, in the order of the plan."""
@@ -100,15 +103,21 @@ class ChunkQueue:
         """Returns the plan in one line: programs, chunks, devices, expected time."""
         lanes = sorted({cell.lanes for cell in self.ladder.cells})
         chunks = f"{lanes[0]}" if len(lanes) == 1 else f"{lanes[0]} to {lanes[-1]}"
-        seconds = self.ladder.expected_seconds / len(self.devices)
-        return (
-            f"plan: {self.ladder.describe()}, chunks of {chunks} trials, on {len(self.devices)} "
-            f"{self.devices[0].platform} devices; about {seconds:.0f} s"
-        )
+        count, platform = len(self.devices), self.devices[0].platform
+        devices = f"{count} {platform} device{'s' if count > 1 else ''}"
+        seconds = self.ladder.expected_seconds / count
+        return f"plan: {self.ladder.describe()}, chunks of {chunks} trials, on {devices}; about {seconds:.0f} s"
 
     def program(self, rung: Rung) -> Program:
         """Returns the program of a rung for these data."""
-        return program(self.recipe, rung, self._signature)
+        if rung not in self._programs:
+            mark = fingerprint(self.recipe, rung, self._signature)
+            self._programs[rung] = program(self.recipe, rung, self._signature, mark)
+        return self._programs[rung]
+
+    @cached_property
+    def _programs(self) -> dict[Rung, Program]:
+        return {}
 
     def _refuse_beyond_memory(self, rung: Rung) -> None:
         needed, held = self.program(rung).estimated_bytes, device_bytes(self.devices[0])
@@ -138,9 +147,13 @@ def _shapes_of(part: Part) -> tuple[tuple[tuple[int, ...], str], ...]:
 
 
 def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threading.Event) -> None:
-    """Trains chunks until there are none for this worker; an error goes to the caller's thread."""
+    """Trains chunks until all are dealt; an error goes to the caller's thread."""
     try:
-        while not stop.is_set() and (chunk := dealer.take(worker.device)) is not None:
+        while not (stop.is_set() or dealer.is_empty):
+            chunk = dealer.take(worker.device)
+            if chunk is None:
+                stop.wait(_IDLE_SECONDS)
+                continue
             result = worker.train(chunk, stop.is_set)
             if not stop.is_set():
                 results.put(result)

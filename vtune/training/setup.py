@@ -1,7 +1,8 @@
 """Puts together all that trains, and checks it, before anything compiles."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ from jaxtyping import UInt32
 
 from vtune.data import Data
 from vtune.defaults import DEFAULTS, did_you_mean
-from vtune.protocols import Shapes
+from vtune.protocols import Hparams, Shapes
 from vtune.space import Space
 from vtune.training.devices import Device, kind_of
 from vtune.training.inspection import inspect, refuse_unread, warn_of_many_programs
@@ -19,6 +20,9 @@ from vtune.training.optimizers import OPTIMIZERS
 from vtune.training.planner import Planner
 from vtune.training.queue import ChunkQueue
 from vtune.training.task import Recipe
+
+_MAX_LEVELS = 32
+"""How many values of a constant are looked at to find the largest model."""
 
 
 def complete(space: Space) -> Space:
@@ -68,7 +72,11 @@ def set_up(
     warn_of_many_programs(whole, findings)
     shapes, kind = Shapes(data.inputs, data.outputs), kind_of(devices[0])
     planner = Planner(whole, findings.structural, shapes, data.num_train, trials, epochs, kind, data.dtype.name, chunk)
-    ladder = planner.plan(findings.elastic, 0 if findings.elastic else _num_weights(recipe, whole))
+    if findings.elastic:
+        return ChunkQueue(recipe, planner.plan_elastic(findings.elastic), findings.traced, data, root, devices)
+    alone = ChunkQueue(recipe, planner.plan_opaque(1, 1), findings.traced, data, root, devices)
+    sizes = [_size(alone, row) for row in _large_rows(whole, findings.structural)]
+    ladder = planner.plan_opaque(*(max(numbers) for numbers in zip(*sizes, strict=True)))
     return ChunkQueue(recipe, ladder, findings.traced, data, root, devices)
 
 
@@ -82,8 +90,19 @@ def _check_batch_size(space: Space, data: Data, is_default: bool) -> None:
         )
 
 
-def _num_weights(recipe: Recipe, space: Space) -> int:
-    """Weights of the network at the upper end of the space."""
-    row = space.rows(np.ones((1, len(space.axes))))[0]
-    params, _ = jax.eval_shape(lambda key: recipe.network().init(key, row), jax.eval_shape(lambda: jax.random.key(0)))
-    return max(1, sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)))
+def _large_rows(space: Space, structural: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The trial at the upper end of the space, and, around it, one for each value of what decides a model's size."""
+    upper = np.ones(len(space.axes))
+    yield from space.rows(upper[None])
+    for column, axis in enumerate(space.axes):
+        if axis.name in structural and axis.levels is not None and axis.levels <= _MAX_LEVELS:
+            for level in range(axis.levels - 1):
+                place = np.arange(len(upper)) == column
+                yield from space.rows(np.where(place, (level + 0.5) / axis.levels, upper)[None])
+
+
+def _size(queue: ChunkQueue, row: Hparams) -> tuple[int, int]:
+    """Weights of a trial's network, and about how many bytes a chunk takes for each of its lanes."""
+    program = queue.program(queue.ladder.rung(row)._replace(lanes=1))
+    num_weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.states.params))
+    return max(1, num_weights), program.estimated_bytes

@@ -1,6 +1,7 @@
 """One device at work: it holds the data, and trains one chunk after the other."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from jaxtyping import UInt32
 
 from vtune.data import Data
 from vtune.protocols import Chunk, ChunkResult, LaneState, Rung
-from vtune.training.devices import Device
+from vtune.training.devices import Device, float_precision
 from vtune.training.engine import ChunkInputs, Rows
 from vtune.training.programs import Program, Signature, data_orders
 
@@ -43,26 +44,33 @@ class Worker:
 
     def train(self, chunk: Chunk, is_stopped: Callable[[], bool] = lambda: False) -> ChunkResult:
         """Trains a chunk to its budget, or as far as it got when told to stop."""
-        self.program(chunk.rung).on(self.device)
-        started, trials = time.perf_counter(), slice(len(chunk.trial_ids))
-        curves, diverged_step = [], np.empty(0, np.int32)
-        for states, part in self.calls(chunk):
-            curves.append(part)
-            diverged_step = np.array(states.diverged_step)
-            if is_stopped():
-                break
+        with float_precision(self.data.dtype):
+            self.program(chunk.rung).on(self.device)
+            started, trials = time.perf_counter(), slice(len(chunk.trial_ids))
+            curves, diverged_step = [], np.empty(0, np.int32)
+            for states, part in self.calls(chunk):
+                curves.append(part)
+                diverged_step = np.array(states.diverged_step)
+                if is_stopped():
+                    break
         seconds = time.perf_counter() - started
         return ChunkResult(chunk, np.concatenate(curves, axis=1)[trials], diverged_step[trials], seconds)
+
+    def first_lane(self, chunk: Chunk) -> LaneState:
+        """Trains a chunk to its budget and returns its first lane, on the host."""
+        with float_precision(self.data.dtype):
+            last = deque((states for states, _ in self.calls(chunk)), maxlen=1)
+        return jax.tree.map(lambda leaf: np.array(leaf)[0], last.pop())
 
     def calls(self, chunk: Chunk) -> Iterator[tuple[LaneState, np.ndarray]]:
         """Trains a chunk call by call; yields its lanes, valid until the next call, and the curves of the call."""
         program = self.program(chunk.rung)
         advance, inputs = program.on(self.device), self.inputs(program, chunk)
-        states, epoch = self._take_memory(program), 0
+        states, epoch, window = self._take_memory(program), 0, self.signature.epochs_per_call
         while epoch < chunk.budget:
             started = time.perf_counter()
-            count = min(chunk.budget - epoch, self._epochs_at_once(program))
-            inputs = inputs._replace(orders=self._orders(epoch))
+            count = min(chunk.budget - epoch, window - epoch % window, self._epochs_at_once(program))
+            inputs = inputs._replace(orders=self._orders(epoch // window))
             states, curves = advance(states, inputs, self._put(np.int32(epoch)), self._put(np.int32(count)))
             yield states, np.asarray(curves)[:, :count]
             program.epoch_seconds = (time.perf_counter() - started) / count
@@ -73,7 +81,7 @@ class Worker:
         """How many epochs the next call takes: it decides when a search can stop, and no bits (law Segments)."""
         if program.epoch_seconds is None:
             return 1
-        return max(1, min(self.signature.epochs_per_call, int(_CALL_SECONDS / program.epoch_seconds)))
+        return max(1, int(_CALL_SECONDS / program.epoch_seconds))
 
     def inputs(self, program: Program, chunk: Chunk) -> ChunkInputs:
         """Returns what the first call of a chunk is given; lanes without a trial repeat the first one, idle."""
@@ -92,7 +100,7 @@ class Worker:
 
     @cached_property
     def _memory(self) -> dict[Rung, LaneState]:
-        """Lanes of finished chunks, whose memory the next chunk of the rung takes over."""
+        """Lanes of the last chunk, whose memory the next one takes over if it is of the same rung."""
         return {}
 
     @cached_property
@@ -100,15 +108,22 @@ class Worker:
         return {}
 
     def _take_memory(self, program: Program) -> LaneState:
-        states = self._memory.pop(program.rung, None)
-        return states or self._put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.states))
+        lent = self._memory.pop(program.rung, None)
+        self._memory.clear()
+        if lent is not None:
+            return lent
+        return self._put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.states))
 
-    def _orders(self, first_epoch: int) -> Array:
-        if first_epoch not in self._known_orders:
-            shape = {"num_rows": self.data.num_train, "num_epochs": self.signature.epochs_per_call}
-            orders = data_orders(self.root, np.int32(self.seed_index), np.int32(first_epoch), **shape)
-            self._known_orders[first_epoch] = self._put(orders)
-        return self._known_orders[first_epoch]
+    def _orders(self, window: int) -> Array:
+        """The orders of the epochs of one window, of which the last two are kept."""
+        if window not in self._known_orders:
+            count = self.signature.epochs_per_call
+            numbers = self.root, np.int32(self.seed_index), np.int32(window * count)
+            orders = data_orders(*self._put(numbers), num_rows=self.data.num_train, num_epochs=count)
+            self._known_orders[window] = self._put(orders)
+            for old in list(self._known_orders)[:-2]:
+                del self._known_orders[old]
+        return self._known_orders[window]
 
     def _put(self, tree: Any) -> Any:
         return jax.device_put(tree, self.device)
