@@ -567,3 +567,15 @@ def test_more_epochs_than_one_call_holds():
 def digits_of(count):
     x, y = load_digits(return_X_y=True)
     return (x[:count] / 16).astype(jax.dtypes.canonicalize_dtype(np.float64)), y[:count]
+
+
+def test_the_summary_says_where_the_best_lies_near_a_bound():
+    space = SMALL | {"learning_rate": vtune.loguniform(1e-9, 1e-2)}
+    study = vtune.search(vtune.MLP, space, digits_of(200), trials=24, epochs=2, strategy="random", progress=False)
+    place = study.space.encode([study.best_params])[0, 0]
+    says_so = "the best learning_rate lies within 2 % of the upper bound of loguniform" in study.summary()
+    assert says_so == (place > 0.98)
+    study.table.add(
+        [study.table.best._replace(trial_id=99, params=study.best_params | {"learning_rate": 0.0099999}, score=1.0)]
+    )
+    assert "the best learning_rate lies within 2 % of the upper bound of loguniform" in study.summary()

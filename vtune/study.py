@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from vtune.results.store import Folder
 from vtune.results.summary import summary, to_html
 from vtune.results.tables import Table, TrialResult
 from vtune.space import Space
+from vtune.strategies.boxes import near_bounds
 from vtune.strategies.factories import check_count
 from vtune.strategies.names import by_name
 from vtune.training.devices import Device, local_devices
@@ -229,8 +230,17 @@ class Study:
         return mean_of_rows(self.best_model, of_rows, *self.data.test)
 
     def summary(self) -> str:
-        """Returns the study in a few lines: data, trials, the best of them, the top ten."""
-        return summary(self.top(len(self.table)), data=repr(self.data), metric=self.metric, seconds=self.seconds)
+        """Returns the study in a few lines: data, trials, the best of them, the top ten, and ranges to widen."""
+        ranked = self.top(len(self.table))
+        told = summary(ranked, data=repr(self.data), metric=self.metric, seconds=self.seconds)
+        return "\n".join([told, *self._near_bounds()])
+
+    def _near_bounds(self) -> Iterator[str]:
+        if self.table.best_score is None:
+            return
+        (point,) = self.space.encode([self.table.best.params])
+        for name, bound in near_bounds(point, self.space.axes).items():
+            yield f"the best {name} lies within 2 % of the {bound} bound of {self.space.parameters[name]}; widen it"
 
     def __repr__(self) -> str:
         """The summary."""
