@@ -153,3 +153,19 @@ def test_initial_weights_are_lecun_normal_at_the_true_fan_in():
     _, lane = initial_lane(queue, row)
     np.testing.assert_allclose(lane.params["hidden_1"]["kernel"][:37, :37].std(), 1 / np.sqrt(37), rtol=0.05)
     assert not any(layer["bias"].any() for layer in lane.params.values())
+
+
+def test_whole_trainings_at_all_learning_rates_have_equal_quartiles():
+    # Training is chaotic: at large learning rates single losses part, their distribution does not (law Agreement).
+    queue = make_queue(SPACE)
+    sizes = [(16, 1), (37, 2)]
+    rows = [row for row in population(np.geomspace(1e-4, 1.0, 12)) if (row["hidden"], row["layers"]) in sizes]
+    rows = [row for row in rows if row["batch_size"] in (37, 96)]
+    curves, orders = train(queue, rows, 10), orders_of(queue, 10)
+    ours = np.array([curves[trial_id][-1, 1] for trial_id in range(len(rows))])
+    truth = np.array([alone(queue, row, orders)[0][-1, 1] for row in rows])
+    assert len(rows) == 48
+    drawn = np.random.default_rng(0).choice(truth, (2000, len(rows)))
+    for share in (0.25, 0.5, 0.75):
+        noise = np.quantile(drawn, share, axis=1).std()
+        assert abs(np.quantile(ours, share) - np.quantile(truth, share)) < noise
