@@ -124,7 +124,7 @@ class ChunkQueue:
         if needed > held:
             raise ValueError(
                 f"a chunk of {rung.lanes} trials would take about {needed / 2**30:.1f} GiB, but a device has "
-                f"{held / 2**30:.1f} GiB. Write chunk={max(1, rung.lanes * held // (2 * needed))}, or leave it out."
+                f"{held / 2**30:.1f} GiB. Write chunk={max(1, rung.lanes * held // (2 * needed))}."
             )
 
     @cached_property
