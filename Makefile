@@ -1,6 +1,7 @@
 # Every target sets itself up in .venv and reuses it; all they need is make and Python 3.11 or newer with venv.
 
 PYTHON ?= python3#  what makes .venv; `make clean` before changing it
+PYTHON_LATEST ?= python3.13# what makes .venv-latest
 WORKERS ?= 2#       pytest processes: XLA compiles on one core at a time
 ARGS ?=#            more arguments for pytest or the demo
 
@@ -8,16 +9,22 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check#  errors alone
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test test-floor test-latest check bench clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 demo: .venv/core ## search 256 networks for handwritten digits, and print the best
 	@$(BIN)/vtune demo $(ARGS)
 
 test: .venv/test ## run the tests: make test ARGS="-k ladder", WORKERS=2
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-floor: .venv-floor/ready ## the tests with the oldest packages that pyproject.toml allows, as Colab may have them
+	.venv-floor/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-latest: .venv-latest/ready ## the tests with a new Python and the newest packages
+	.venv-latest/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: .venv/check ## format, lint, types, import layers, sizes and names
 	$(BIN)/ruff format --check .
@@ -30,7 +37,7 @@ bench: .venv/core ## run every benchmark, one after the other
 	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file"; done
 
 clean: ## remove .venv and all that the tools left behind
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .venv-floor .venv-latest .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The set-up. Each stamp waits for the one before it, so that `make -j` never runs two pips in one .venv.
@@ -53,4 +60,17 @@ $(BIN)/python:
 .venv/test .venv/check: .venv/%:
 	@echo 'Installing what `make $*` needs'
 	@$(PIP) --editable '.[$*]'
+	@touch $@
+
+.venv-floor/ready: INTERPRETER = $(PYTHON)
+.venv-floor/ready: PINS = .ci/floor.py
+.venv-latest/ready: INTERPRETER = $(PYTHON_LATEST)
+.venv-latest/ready: PINS = -c ''
+.venv-floor/ready .venv-latest/ready: .venv-%/ready: pyproject.toml
+	@$(INTERPRETER) -m venv --clear .venv-$* || { rm -rf .venv-$*; \
+		echo 'make test-$* needs $(INTERPRETER); install it, or name another: make test-$* PYTHON_LATEST=python3.14' >&2; \
+		exit 1; }
+	@echo 'Installing what `make test-$*` needs in .venv-$*'
+	@.venv-$*/bin/python $(PINS) > .venv-$*/pins.txt
+	@.venv-$*/bin/python -m pip install -qq --disable-pip-version-check -c .venv-$*/pins.txt --editable '.[test]'
 	@touch $@

@@ -4,6 +4,8 @@ import ast
 import importlib
 import io
 import pkgutil
+import subprocess
+import sys
 import tokenize
 import tomllib
 from pathlib import Path
@@ -12,6 +14,8 @@ from types import ModuleType
 import jax
 import pytest
 from packaging.requirements import Requirement
+
+from vtune.versions import BROKEN, refuse_broken_jax
 
 ROOT = Path(__file__).parent.parent
 MODULES = {
@@ -105,3 +109,21 @@ def test_pyproject_excludes_the_broken_versions_of_jax_and_no_others(version, is
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (jax_requirement,) = [r for r in map(Requirement, project["dependencies"]) if r.name == "jax"]
     assert jax_requirement.specifier.contains(version) == is_allowed
+
+
+def test_the_guard_refuses_what_pyproject_excludes():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (jax_requirement,) = [r for r in map(Requirement, project["dependencies"]) if r.name == "jax"]
+    excluded = {clause.version for clause in jax_requirement.specifier if clause.operator == "!="}
+    assert excluded == set(BROKEN)
+    for version in excluded:
+        with pytest.raises(ImportError, match=rf"^jax {version} cannot be trusted .* \(jax#\d+\)\. Install another"):
+            refuse_broken_jax(version)
+    refuse_broken_jax(jax.__version__)
+
+
+def test_a_broken_jax_is_refused_by_the_import():
+    code = f"import jax; jax.__version__ = {next(iter(BROKEN))!r}; import vtune"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ImportError: jax 0.10.2 cannot be trusted" in done.stderr

@@ -18,6 +18,9 @@ from vtune.space import (
 )
 from vtune.study import Study, search
 from vtune.training.mlp import MLP
+from vtune.versions import refuse_broken_jax as _refuse_broken_jax
+
+_refuse_broken_jax()
 
 __all__ = [
     "MLP",
