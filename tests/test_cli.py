@@ -9,8 +9,9 @@ import pytest
 
 from tests.test_tables import result_of, table_of
 from vtune.cli import main
+from vtune.parameters import integers, loguniform
 from vtune.results.store import Folder
-from vtune.space import default_space, integers, loguniform
+from vtune.space import default_space
 
 ROOT = Path(__file__).parent.parent
 SPACE = "learning_rate = { loguniform = [1e-4, 1.0] }\nlayers = { integers = [1, 4] }\ndecay = 0.01"

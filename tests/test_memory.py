@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.laws.population import complete, make_queue, plan_of, train
-from vtune.space import choice, integers, loguniform, reverse_loguniform
+from vtune.parameters import choice, integers, loguniform, reverse_loguniform
 from vtune.training import queue as queue_module
 
 LARGE = {

@@ -7,22 +7,21 @@ import numpy as np
 import optuna.distributions
 import pytest
 
+import vtune
 from vtune.defaults import DEFAULTS, NINE, OPTIMIZER_READS, TIERS
-from vtune.protocols import Axis
-from vtune.space import (
+from vtune.parameters import (
     Choice,
     Continuous,
     Integer,
-    Space,
     choice,
-    default_space,
     integers,
     loguniform,
     powers_of_two,
     reverse_loguniform,
-    sample_points,
     uniform,
 )
+from vtune.protocols import Axis
+from vtune.space import Space, default_space, sample_points
 
 
 def key(seed=0):
@@ -342,7 +341,7 @@ def test_encode_takes_rows_back_to_points(space):
     ("change", "message"),
     [
         ({"learning_rate": 2.0}, r"\{'learning_rate': 2.0\} is outside the space\. Write one of loguniform"),
-        ({"learning_rate": math.nan}, "outside the space"),
+        ({"decay": math.nan}, "outside the space"),
         ({"layers": 2.5}, "outside the space"),
         ({"optimizer": "sgd"}, r"Write one of choice\(\['momentum', 'adam'\]\)"),
         ({"decay": 0.02}, r"\{'decay': 0.02\} is outside the space\. Write one of 0.01"),
@@ -355,9 +354,60 @@ def test_encode_refuses_rows_that_the_space_cannot_give(space, change, message):
         space.encode([row | change])
 
 
-def test_encode_asks_for_every_name_that_varies(space):
-    with pytest.raises(ValueError, match="'optimizer' varies in this space. Write a value for it too."):
-        space.encode([{"learning_rate": 0.1}])
+def test_a_name_that_a_trial_does_not_use_is_nan_in_its_point(space):
+    (point,) = space.encode([{"learning_rate": 1.0, "layers": math.nan}])
+    np.testing.assert_array_equal(point, np.array([1.0, np.nan, np.nan, np.nan], np.float32))
+
+
+def test_per_layer_has_a_name_a_layer():
+    widths = vtune.per_layer(integers(16, 64, log=True))
+    space = Space.of({"hidden": widths, "layers": choice([1, 3]), "decay": 0.0})
+    assert list(space.entries) == ["hidden_1", "hidden_2", "hidden_3", "layers", "decay"]
+    assert space.members("hidden") == ("hidden_1", "hidden_2", "hidden_3")
+    assert space.members("decay") == ("decay",)
+    assert space.axes[2] == Axis("hidden_3", 49, True)
+    assert space.has_layer({"layers": 1}) == {"hidden_1": True, "hidden_2": False, "hidden_3": False}
+    depths = space.has_layer({"layers": np.array([1, 3])})
+    assert {name: has.tolist() for name, has in depths.items()} == {
+        "hidden_1": [True, True],
+        "hidden_2": [False, True],
+        "hidden_3": [False, True],
+    }
+    assert "hidden_2  integers(16, 64, log=True), if layers >= 2" in space.describe()
+    assert repr(widths) == "per_layer(integers(16, 64, log=True))"
+    assert Space.of({**space.written, "layers": 2}).members("hidden") == ("hidden_1", "hidden_2")
+
+
+def test_layers_left_out_are_as_many_as_by_default():
+    assert list(Space.of({"hidden": vtune.per_layer(integers(16, 64))}).entries) == ["hidden_1", "hidden_2"]
+
+
+@pytest.mark.parametrize(
+    ("written", "error", "message"),
+    [
+        (lambda: {"hidden": vtune.per_layer(64)}, TypeError, r"per_layer\(64\): .* Write per_layer\(integers"),
+        (lambda: {"hidden": vtune.per_layer(integers(1, 2), layers=3)}, TypeError, "layers=3 is no name"),
+        (
+            lambda: {"width": vtune.per_layer(integers(1, 2), layers="depth")},
+            ValueError,
+            r"'depth' tells how many layers there are, and is not in the space. Write 'depth': integers\(1, 4\)",
+        ),
+        (
+            lambda: {"width": vtune.per_layer(integers(1, 2), layers="depth"), "depth": uniform(1, 2)},
+            ValueError,
+            r"'depth' tells how many layers there are, and is uniform\(1, 2\)",
+        ),
+        (lambda: {"hidden": vtune.per_layer(integers(0, 2))}, ValueError, "hidden must be an integer of 1 or more"),
+        (
+            lambda: {"hidden": vtune.per_layer(integers(1, 2)), "hidden_1": 5},
+            ValueError,
+            "'hidden_1' is in the space, and per_layer makes one too",
+        ),
+    ],
+)
+def test_per_layer_refuses_what_makes_no_layers(written, error, message):
+    with pytest.raises(error, match=message):
+        Space.of(written())
 
 
 def test_support_levels_and_cdf_tell_a_planner_what_may_come(space):

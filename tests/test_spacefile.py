@@ -1,6 +1,6 @@
 import pytest
 
-from vtune.space import choice, integers, loguniform, powers_of_two, reverse_loguniform, uniform
+from vtune.parameters import choice, integers, loguniform, powers_of_two, reverse_loguniform, uniform
 from vtune.spacefile import read_space
 
 

@@ -2,20 +2,19 @@
 
 from vtune import strategies
 from vtune.data import Data
-from vtune.protocols import Shapes
-from vtune.space import (
+from vtune.parameters import (
     Choice,
     Continuous,
     Integer,
-    Space,
     choice,
-    default_space,
     integers,
     loguniform,
     powers_of_two,
     reverse_loguniform,
     uniform,
 )
+from vtune.protocols import Shapes
+from vtune.space import Space, default_space, per_layer
 from vtune.study import Study, search
 from vtune.training.mlp import MLP
 from vtune.versions import refuse_broken_jax as _refuse_broken_jax
@@ -35,6 +34,7 @@ __all__ = [
     "default_space",
     "integers",
     "loguniform",
+    "per_layer",
     "powers_of_two",
     "reverse_loguniform",
     "search",

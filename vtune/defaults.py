@@ -36,7 +36,7 @@ class Hyperparameter(NamedTuple):
         symbol: how papers and the deep-learning course write it.
         tier: how much it matters; tier 1 is tuned first.
         default: its value where a space leaves it out.
-        call: the constructor of ``vtune.space`` that draws it on its scale.
+        call: the constructor of ``vtune.parameters`` that draws it on its scale.
         search: the arguments of that call for a sensible first search.
         domain: the values that make sense.
         meaning: what it does, in a few words.

@@ -1,4 +1,4 @@
-"""What a search may try: parameter types on their scales, and the space that maps them onto the unit cube."""
+"""The hyperparameters of a search by name, and the unit cube that they span."""
 
 import math
 import sys
@@ -6,408 +6,83 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Float32, Float64, Int, Key, Shaped
+from jaxtyping import Float, Float32, Int, Key, Num, Shaped
 
-from vtune.defaults import FLOAT32_MIN, NINE, check_fixed, check_known, check_value, did_you_mean, is_number, names_of
+from vtune.defaults import DEFAULTS, NINE, check_fixed, check_known, did_you_mean, names_of
+from vtune.parameters import (
+    Choice,
+    Continuous,
+    Integer,
+    Number,
+    Parameter,
+    Value,
+    column,
+    integers,
+    loguniform,
+    plain,
+    powers_of_two,
+    reverse_loguniform,
+)
 from vtune.protocols import Axis
 
-Number: TypeAlias = int | float
-Bound: TypeAlias = Any
-"""A ``Number``, checked by hand: the message about anything else quotes the whole call."""
-
-_NARROWEST_BIN = 2.0**-22
-"""Float32 points of the unit cube are up to 2**-24 apart: a bin this wide holds several, its centre among them."""
-
-_LEAST_SPAN = 0.99
-"""How much of a scale must remain once its bounds are rounded inwards to float32, or its ends would hold the rest."""
-
-
-class _Scale(NamedTuple):
-    """Where a parameter is uniform: in ``warp(value)``, whose inverse is ``unwarp``; ``call`` constructs it."""
-
-    call: str
-    warp: Any
-    unwarp: Any
-
-    def position(self, low: Number, high: Number, values: Any) -> Any:
-        """Returns how far along the scale from low (0) to high (1) the values lie."""
-        start, end = self.warp(low), self.warp(high)
-        return (self.warp(values) - start) / (end - start)
-
-    def at(self, low: Number, high: Number, units: Any) -> Any:
-        """Returns the values that lie so far along the scale; inverts ``position``."""
-        start, end = self.warp(low), self.warp(high)
-        return self.unwarp(start + np.asarray(units, np.float64) * (end - start))
-
-
-_SCALES = {
-    "linear": _Scale("uniform", np.positive, np.positive),
-    "log": _Scale("loguniform", np.log, np.exp),
-    "reverse_log": _Scale("reverse_loguniform", lambda value: -np.log1p(-value), lambda warped: -np.expm1(-warped)),
-}
-
 
 @dataclass(frozen=True, repr=False)
-class Continuous:
-    """A real number between two bounds, uniform on its scale.
-
-    Values are worked out in float64 and then rounded to float32 inside the bounds, so the number in the table is the
-    number that trains: ``uniform(0, 0.1)`` ends just below 0.1, as ``float32(0.1) > 0.1``.
+class PerLayer:
+    """One parameter for each layer of a network; ``per_layer`` makes it.
 
     Attributes:
-        low: the lower bound.
-        high: the upper bound.
-        scale: uniform in the value ("linear"), in its logarithm ("log"), or in log(1 - value) ("reverse_log").
-
-    Raises:
-        TypeError: for a bound that is not a number.
-        ValueError: for bounds that are not finite, in the wrong order, or off the scale.
-
-    Example:
-        >>> Continuous(0.0, 8.0, "linear").decode(np.array([0.0, 0.25])).tolist()
-        [0.0, 2.0]
+        parameter: what each of them may be.
+        layers: the name whose value says how many layers a trial has.
     """
 
-    low: Bound
-    high: Bound
-    scale: Literal["linear", "log", "reverse_log"] = "linear"
-    levels: ClassVar[None] = None
-    values: ClassVar[None] = None
-    is_ordered: ClassVar[bool] = True
+    parameter: Any
+    layers: Any = "layers"
 
     def __post_init__(self) -> None:
-        _unwrap_bounds(self)
-        if self.scale not in _SCALES:
-            raise ValueError(f"scale={self.scale!r}: there is no such scale; {did_you_mean(str(self.scale), _SCALES)}")
-        _check_bounds(self, self.low, self.high)
-        if self.scale == "log" and self.low <= 0:
-            raise ValueError(f"{self!r}: a log scale needs bounds above 0. Write for example loguniform(1e-4, 1.0).")
-        if self.scale == "reverse_log" and not 0 <= self.low <= max(self.high, self.support[0]) < 1:
-            raise ValueError(f"{self!r}: log(1 - value) needs bounds in [0, 1). Write reverse_loguniform(0.9, 0.999).")
-        if np.diff(_SCALES[self.scale].position(self.low, self.high, np.array(self.support))) < _LEAST_SPAN:
-            raise ValueError(f"{self!r}: float32 has too few numbers there. Write coarser bounds, or one plain value.")
+        object.__setattr__(self, "parameter", _from_optuna(self.parameter))
+        if not isinstance(self.parameter, Parameter):
+            raise TypeError(
+                f"per_layer({self.parameter!r}): it takes what one layer may be. Write per_layer(integers(16, 256)), "
+                "or leave per_layer out for one value that all layers share."
+            )
+        if not isinstance(self.layers, str):
+            raise TypeError(f"{self!r}: layers={self.layers!r} is no name. Write per_layer(..., layers='layers').")
 
     def __repr__(self) -> str:
-        return f"{_SCALES[self.scale].call}({self.low!r}, {self.high!r})"
-
-    def __contains__(self, value: Any) -> bool:
-        return is_number(value) and self.low <= float(value) <= self.high
-
-    @property
-    def support(self) -> tuple[float, float]:
-        """The smallest and the largest float32 within the bounds."""
-        low, high = np.float32(self.low), np.float32(self.high)
-        low = np.nextafter(low, np.float32(np.inf)) if float(low) < self.low else low
-        high = np.nextafter(high, np.float32(-np.inf)) if float(high) > self.high else high
-        return float(low), float(high)
-
-    def decode(self, units: Float[Array | np.ndarray, " trials"]) -> Float64[np.ndarray, " trials"]:
-        """Returns the values at these points of the unit interval, each exactly a float32 number."""
-        values = np.clip(_SCALES[self.scale].at(*self.support, units), *self.support)
-        values = np.where(np.abs(values) < FLOAT32_MIN, 0.0, values)  # which is what XLA makes of them
-        return values.astype(np.float32).astype(np.float64)
-
-    def encode(self, values: Iterable[Number]) -> Float64[np.ndarray, " trials"]:
-        """Returns the points of the unit interval where values within the bounds lie."""
-        return np.clip(_SCALES[self.scale].position(*self.support, np.fromiter(values, np.float64)), 0.0, 1.0)
-
-    def cdf(self, value: Number) -> float:
-        """Returns the share of samples that are at most the value."""
-        return float(self.encode([min(max(value, self.low), self.high)])[0])
+        return f"per_layer({self.parameter!r}{'' if self.layers == 'layers' else f', layers={self.layers!r}'})"
 
 
-@dataclass(frozen=True, repr=False)
-class Integer:
-    """An integer between two bounds, both included, each with its fair share of the scale.
+def per_layer(parameter: Any, layers: Any = "layers") -> PerLayer:
+    """One parameter for each layer, such as a width of its own for each hidden layer.
 
-    Integer k owns the stretch from k - 0.5 to k + 0.5: equal shares on the linear scale,
-    ``log((k + 0.5) / (k - 0.5))`` on the log scale. Rounding a number drawn from ``[low, high]`` instead would give the
-    two ends half of their share.
-
-    Attributes:
-        low: the smallest value.
-        high: the largest value.
-        log: whether it is uniform in its logarithm.
-
-    Raises:
-        TypeError: for a bound that is not an integer.
-        ValueError: for bounds in the wrong order, off the scale, or further apart than float32 points can resolve.
-
-    Example:
-        >>> Integer(1, 4).decode(np.array([0.0, 0.25, 0.99])).tolist()
-        [1, 2, 4]
-    """
-
-    low: Bound
-    high: Bound
-    log: bool = False
-    is_ordered: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _unwrap_bounds(self)
-        _check_bounds(self, self.low, self.high)
-        if not (isinstance(self.low, int) and isinstance(self.high, int) and isinstance(self.log, bool)):
-            nearest = f"integers({math.floor(self.low)}, {math.ceil(self.high)}, log={bool(self.log)})"
-            raise TypeError(f"{self!r}: the bounds must be integers, and log True or False. Write {nearest}.")
-        if self.log and self.low < 1:
-            raise ValueError(f"{self!r}: a log scale has integers from 1 up. Write integers({self.low}, {self.high}).")
-        if 1.0 - self._scale.position(*self._edges, self.high - 0.5) < _NARROWEST_BIN:
-            raise ValueError(f"{self!r}: more integers than float32 points can tell apart. Write a narrower range.")
-
-    def __repr__(self) -> str:
-        return f"integers({self.low!r}, {self.high!r}{f', log={self.log!r}' if self.log else ''})"
-
-    def __contains__(self, value: Any) -> bool:
-        """Returns whether the value is one of the integers, 64.0 as good as 64."""
-        return is_number(value) and value in range(self.low, self.high + 1)
-
-    @property
-    def levels(self) -> int:
-        """How many values there are."""
-        return self.high - self.low + 1
-
-    @property
-    def values(self) -> tuple[int, ...]:
-        """Every value, in order."""
-        return tuple(range(self.low, self.high + 1))
-
-    @property
-    def support(self) -> tuple[int, int]:
-        """The smallest and the largest value."""
-        return self.low, self.high
-
-    def decode(self, units: Float[Array | np.ndarray, " trials"]) -> Int[np.ndarray, " trials"]:
-        """Returns the integers that own these points of the unit interval."""
-        values = self._scale.at(*self._edges, units)
-        return np.clip(np.floor(values + 0.5), self.low, self.high).astype(np.int64)
-
-    def encode(self, values: Iterable[Number]) -> Float64[np.ndarray, " trials"]:
-        """Returns the middle of the stretch of the unit interval that each integer owns."""
-        integers = np.fromiter(values, np.float64)
-        ends = self._scale.position(*self._edges, np.stack([integers - 0.5, integers + 0.5]))
-        return ends.mean(axis=0)
-
-    def cdf(self, value: Number) -> float:
-        """Returns the share of samples that are at most the value."""
-        if value < self.low:
-            return 0.0
-        return float(self._scale.position(*self._edges, min(math.floor(value), self.high) + 0.5))
-
-    @property
-    def _scale(self) -> _Scale:
-        return _SCALES["log" if self.log else "linear"]
-
-    @property
-    def _edges(self) -> tuple[float, float]:
-        return self.low - 0.5, self.high + 0.5
-
-
-@dataclass(frozen=True, repr=False)
-class Choice:
-    """One of several values, each with the same share.
-
-    Attributes:
-        values: numbers, strings, bools, None, or tuples of them.
-        ordered: whether neighbours in the list are alike, as neighbouring numbers are; by default that is so where all
-            values are numbers and rise.
-
-    Raises:
-        TypeError: for values that are not listed, or of another type.
-        ValueError: for no values, a value given twice, or one that is not finite.
-
-    Example:
-        >>> Choice((32, 64, 128)).is_ordered, Choice(("relu", "tanh")).is_ordered
-        (True, False)
-    """
-
-    values: Any
-    ordered: bool | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.values, str | set | Mapping) or not isinstance(self.values, Iterable):
-            raise TypeError(f"{self!r}: the values need an order. Write them as a list, choice([32, 64]).")
-        object.__setattr__(self, "values", tuple(_plain(value) for value in self.values))
-        if not self.values:
-            raise ValueError(f"{self!r}: there is nothing to choose from. Write at least two values, choice([32, 64]).")
-        if self.ordered not in (None, True, False):
-            raise TypeError(f"{self!r}: ordered={self.ordered!r} is no answer. Write ordered=True or ordered=False.")
-        for value in self.values:
-            for part in value if isinstance(value, tuple) else (value,):
-                check_value(self, part)
-        unique = list(dict.fromkeys(self.values))
-        if len(unique) < self.levels:
-            raise ValueError(f"{self!r}: a value is there twice. Write each of them once, choice({unique!r}).")
-
-    def __repr__(self) -> str:
-        values = list(self.values) if isinstance(self.values, tuple) else self.values
-        return f"choice({values!r}{'' if self.ordered is None else f', ordered={self.ordered!r}'})"
-
-    def __contains__(self, value: Any) -> bool:
-        return value in self.values
-
-    @property
-    def levels(self) -> int:
-        """How many values there are."""
-        return len(self.values)
-
-    @property
-    def is_ordered(self) -> bool:
-        """Whether neighbouring points are neighbouring values."""
-        rises = all(map(is_number, self.values)) and all(np.diff(self.values) > 0)
-        return rises if self.ordered is None else self.ordered
-
-    @property
-    def support(self) -> tuple[Number, Number]:
-        """The smallest and the largest value, where all are numbers."""
-        return min(self._numbers), max(self._numbers)
-
-    def decode(self, units: Float[Array | np.ndarray, " trials"]) -> Shaped[np.ndarray, " trials"]:
-        """Returns the values that own these points of the unit interval; an object array unless all are of one type."""
-        positions = (np.asarray(units, np.float64) * self.levels).astype(np.int64)
-        return _column(self.values)[np.minimum(positions, self.levels - 1)]
-
-    def encode(self, values: Iterable[Any]) -> Float64[np.ndarray, " trials"]:
-        """Returns the middle of the stretch of the unit interval that each value owns."""
-        return np.array([(self.values.index(value) + 0.5) / self.levels for value in values], np.float64)
-
-    def cdf(self, value: Number) -> float:
-        """Returns the share of samples that are at most the value, where all are numbers."""
-        return sum(number <= value for number in self._numbers) / self.levels
-
-    @property
-    def _numbers(self) -> tuple[Number, ...]:
-        if not all(map(is_number, self.values)):
-            raise TypeError(f"{self!r} has no smallest value, as not all are numbers. Ask for its values instead.")
-        return self.values
-
-
-Parameter: TypeAlias = Continuous | Integer | Choice
-Value: TypeAlias = float | int | str | bool | tuple[Any, ...] | None
-
-
-def uniform(low: Bound, high: Bound) -> Continuous:
-    """A real number, every value between the bounds as likely as any other.
+    In a space ``"hidden": per_layer(integers(16, 256))`` stands for ``hidden_1``, ``hidden_2`` and so on, as many as
+    ``layers`` can be at most. A trial with fewer layers does not use the last ones: they are NaN in its row.
 
     Args:
-        low: the lower bound.
-        high: the upper bound.
+        parameter: what each layer may be, such as ``integers(16, 256, log=True)``.
+        layers: the name whose value says how many layers a trial has.
 
     Raises:
-        TypeError: for a bound that is not a number.
-        ValueError: for bounds that are not finite or in the wrong order.
+        TypeError: for anything but a parameter and a name.
 
     Example:
-        >>> uniform(0.0, 0.5).cdf(0.25)
-        0.5
+        >>> list(Space.of({"hidden": per_layer(integers(16, 256)), "layers": integers(1, 3)}).entries)
+        ['hidden_1', 'hidden_2', 'hidden_3', 'layers']
     """
-    return Continuous(low, high, "linear")
+    return PerLayer(parameter, layers)
 
 
-def loguniform(low: Bound, high: Bound) -> Continuous:
-    """A positive real number, every order of magnitude as likely as any other: for learning rates.
+class Layer(NamedTuple):
+    """The layer that a parameter belongs to: a trial uses it where the value of ``layers`` is at least ``number``."""
 
-    Args:
-        low: the lower bound, above 0.
-        high: the upper bound.
-
-    Raises:
-        TypeError: for a bound that is not a number.
-        ValueError: for bounds that are not finite, not above 0, or in the wrong order.
-
-    Example:
-        >>> round(loguniform(1e-4, 1.0).cdf(1e-2), 6)
-        0.5
-    """
-    return Continuous(low, high, "log")
-
-
-def reverse_loguniform(low: Bound, high: Bound) -> Continuous:
-    """A number below 1, uniform in log(1 - value): for momentum and Adam's betas.
-
-    An average with beta remembers about 1 / (1 - beta) steps, so going from 0.999 to 0.9995 changes as much as going
-    from 0.9 to 0.95. (The "reverse log" of Vizier and KerasTuner is another one: nearly linear on such a range.)
-
-    Args:
-        low: the lower bound, 0 or more.
-        high: the upper bound, below 1.
-
-    Raises:
-        TypeError: for a bound that is not a number.
-        ValueError: for bounds outside [0, 1) or in the wrong order.
-
-    Example:
-        >>> round(reverse_loguniform(0.9, 0.999).cdf(0.99), 4)
-        0.5
-    """
-    return Continuous(low, high, "reverse_log")
-
-
-def integers(low: Bound, high: Bound, log: bool = False) -> Integer:
-    """An integer, both ends included and with their fair share.
-
-    Args:
-        low: the smallest value.
-        high: the largest value.
-        log: whether every order of magnitude is as likely as any other.
-
-    Raises:
-        TypeError: for a bound that is not an integer.
-        ValueError: for bounds in the wrong order, or below 1 with ``log``.
-
-    Example:
-        >>> 256 in integers(16, 256, log=True)
-        True
-    """
-    return Integer(low, high, log)
-
-
-def choice(values: Any, ordered: bool | None = None) -> Choice:
-    """One of the values listed, each as likely as any other.
-
-    Args:
-        values: numbers, strings, bools, None, or tuples of them.
-        ordered: whether neighbours in the list are alike; by default that is so for numbers that rise.
-
-    Raises:
-        TypeError: for values that are not listed, or of another type.
-        ValueError: for no values, a value given twice, or one that is not finite.
-
-    Example:
-        >>> choice(["adam", "momentum"]).levels
-        2
-    """
-    return Choice(values, ordered)
-
-
-def powers_of_two(low: Bound, high: Bound) -> Choice:
-    """One of the powers of two from low to high, both included, in their order: for batch sizes.
-
-    Args:
-        low: the smallest value, itself a power of two.
-        high: the largest value, itself a power of two.
-
-    Raises:
-        TypeError: for a bound that is not a number.
-        ValueError: for bounds that are not powers of two or in the wrong order.
-
-    Example:
-        >>> powers_of_two(32, 256)
-        choice([32, 64, 128, 256])
-    """
-    written = f"powers_of_two({low!r}, {high!r})"
-    low, high = _plain(low), _plain(high)
-    _check_bounds(written, low, high)
-    powers = [2**exponent for exponent in range(31)]
-    for bound in (low, high):
-        if bound not in powers:
-            raise ValueError(f"{written}: {bound!r} is not a power of two. Write one like 32, or integers(low, high).")
-    return Choice(tuple(power for power in powers if low <= power <= high))
+    layers: str
+    number: int
 
 
 @dataclass(frozen=True, repr=False)
@@ -417,7 +92,7 @@ class Space:
     A choice of one value stays fixed too. Distributions of Optuna may stand in for parameters.
 
     Attributes:
-        entries: what each name stands for, in the order written.
+        written: what the user wrote for each name.
 
     Raises:
         TypeError: for anything but a dict, a name that is not a string, or a value of a wrong type.
@@ -429,7 +104,7 @@ class Space:
         [{'hidden': 1, 'decay': 0.01}, {'hidden': 4, 'decay': 0.01}]
     """
 
-    entries: Any
+    written: Any
 
     @classmethod
     def of(cls, mapping: Any) -> "Space":
@@ -437,9 +112,62 @@ class Space:
         return mapping if isinstance(mapping, Space) else cls(mapping)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.entries, Mapping):
-            raise TypeError(f"{self.entries!r} is not a dict. Write {{'learning_rate': loguniform(1e-4, 1.0)}}.")
-        object.__setattr__(self, "entries", {name: _entry(name, written) for name, written in self.entries.items()})
+        if not isinstance(self.written, Mapping):
+            raise TypeError(f"{self.written!r} is not a dict. Write {{'learning_rate': loguniform(1e-4, 1.0)}}.")
+        object.__setattr__(self, "written", {name: _entry(name, written) for name, written in self.written.items()})
+        for name in self.layer_of:
+            if name in self.written:
+                raise ValueError(f"{name!r} is in the space, and per_layer makes one too. Write one of the two.")
+
+    @cached_property
+    def entries(self) -> dict[str, Parameter | Value]:
+        """What each name stands for, in the order written; what is there per layer has a name for each."""
+        return {
+            member: entry.parameter if isinstance(entry, PerLayer) else entry
+            for name, entry in self.written.items()
+            for member in self.members(name)
+        }
+
+    @cached_property
+    def layer_of(self) -> dict[str, Layer]:
+        """The layer that each name belongs to, of those that are there per layer."""
+        return {
+            member: Layer(entry.layers, number)
+            for name, entry in self.written.items()
+            if isinstance(entry, PerLayer)
+            for number, member in enumerate(self.members(name), start=1)
+        }
+
+    def members(self, name: str) -> tuple[str, ...]:
+        """Returns the names that stand for one that is there per layer; of any other name itself alone.
+
+        Example:
+            >>> Space.of({"hidden": per_layer(integers(16, 256)), "layers": 2}).members("hidden")
+            ('hidden_1', 'hidden_2')
+        """
+        entry = self.written.get(name)
+        if not isinstance(entry, PerLayer):
+            return (name,)
+        return tuple(f"{name}_{number}" for number in range(1, self._most_layers(name, entry) + 1))
+
+    def has_layer(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns whether a trial has the layer that a name belongs to, for each name in ``layer_of``.
+
+        Args:
+            values: a number, or an array with one a trial, for each name that tells how many layers there are.
+        """
+        return {name: values[layer.layers] >= layer.number for name, layer in self.layer_of.items()}
+
+    def _most_layers(self, name: str, entry: PerLayer) -> int:
+        depth = self.written.get(entry.layers, DEFAULTS.get(entry.layers))
+        levels = depth.values if isinstance(depth, Parameter) else (depth,)
+        if not (levels and all(isinstance(level, int) and level >= 1 for level in levels)):
+            problem = "is not in the space" if depth is None else f"is {depth!r}"
+            raise ValueError(
+                f"{{{name!r}: {entry!r}}}: {entry.layers!r} tells how many layers there are, and {problem}. "
+                f"Write {entry.layers!r}: integers(1, 4)."
+            )
+        return max(levels)
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:
@@ -490,7 +218,7 @@ class Space:
             raise ValueError("some points lie outside the unit cube. Give numbers from 0 to 1 alone.")
         columns = dict(zip(self.parameters, np.asarray(points).T, strict=True))
         return {
-            name: entry.decode(columns[name]) if isinstance(entry, Parameter) else _column([entry] * len(points))
+            name: entry.decode(columns[name]) if isinstance(entry, Parameter) else column([entry] * len(points))
             for name, entry in self.entries.items()
         }
 
@@ -506,15 +234,34 @@ class Space:
         columns = {name: column.tolist() for name, column in self.decode(points).items()}
         return [{name: column[row] for name, column in columns.items()} for row in range(len(points))]
 
+    def trace(self, points: Float[Array, "trials axes"], dtypes: Mapping[str, str]) -> dict[str, Num[Array, " trials"]]:
+        """Returns what ``decode`` does, inside a program, for names that are numbers: the same bits.
+
+        Args:
+            points: numbers in [0, 1], one column an axis.
+            dtypes: the names to return, each with the type that it shall have.
+
+        Raises:
+            TypeError: for a choice that is not of numbers.
+        """
+        units = dict(zip(self.parameters, points.T, strict=True))
+        return {
+            name: self.parameters[name].trace(units[name], dtype)
+            if name in units
+            else jnp.full(points.shape[0], self.fixed[name], dtype)
+            for name, dtype in dtypes.items()
+        }
+
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> Float32[np.ndarray, "trials axes"]:
         """Returns the points of the unit cube where the trials lie; rows of this space come back from them unchanged.
 
         Args:
-            rows: one dict a trial, with a value for every name that varies; fixed names may be left out. The float32
-                points resolve about 7 digits, so a number that was not sampled may come back changed in the last.
+            rows: one dict a trial. A name that is left out, or NaN, is NaN in the point: a parameter that the trial
+                does not use. The float32 points resolve about 7 digits, so a number that was not sampled may come
+                back changed in the last.
 
         Raises:
-            ValueError: for a name that is missing or unknown, or a value that the space cannot give.
+            ValueError: for a name that is unknown, or a value that the space cannot give.
 
         Example:
             >>> Space.of({"layers": integers(1, 4)}).encode([{"layers": 1}, {"layers": 4}]).tolist()
@@ -522,8 +269,11 @@ class Space:
         """
         for row in rows:
             self._check_row(row)
-        columns = [parameter.encode([row[name] for row in rows]) for name, parameter in self.parameters.items()]
-        return np.array(columns, np.float32).reshape(len(columns), len(rows)).T
+        points = np.full((len(rows), len(self.parameters)), np.nan, np.float32)
+        for position, (name, parameter) in enumerate(self.parameters.items()):
+            used = [number for number, row in enumerate(rows) if not _is_missing(row.get(name, math.nan))]
+            points[used, position] = parameter.encode([rows[number][name] for number in used])
+        return points
 
     def support(self, name: str) -> tuple[Number, Number]:
         """Returns the smallest and the largest number that the name can take, both the same where it is fixed.
@@ -566,7 +316,10 @@ class Space:
         """
         width = max(map(len, self.entries), default=0)
         kept = {name: f"{value!r}, fixed" for name, value in self.fixed.items()}
-        return "\n".join(f"{name:{width}}  {kept.get(name, entry)}" for name, entry in self.entries.items())
+        where = {name: f", if {layer.layers} >= {layer.number}" for name, layer in self.layer_of.items()}
+        return "\n".join(
+            f"{name:{width}}  {kept.get(name, entry)}{where.get(name, '')}" for name, entry in self.entries.items()
+        )
 
     __repr__ = describe
 
@@ -577,11 +330,8 @@ class Space:
 
     def _check_row(self, row: Mapping[str, Any]) -> None:
         for name, value in row.items():
-            if value not in self._parameter(name):
+            if value not in self._parameter(name) and not (_is_missing(value) and name in self.parameters):
                 raise ValueError(f"{{{name!r}: {value!r}}} is outside the space. Write one of {self.entries[name]!r}.")
-        missing = [name for name in self.parameters if name not in row]
-        if missing:
-            raise ValueError(f"{dict(row)!r}: {missing[0]!r} varies in this space. Write a value for it too.")
 
 
 def sample_points(key: Key[Array, ""], trial_ids: Int[Array, " trials"], num_axes: int) -> Float[Array, "trials axes"]:
@@ -623,11 +373,18 @@ def default_space(optimizer: str = "adam", tiers: Iterable[int] = (1, 2, 3)) -> 
     return {name: calls[NINE[name].call](*NINE[name].search) for name in names_of(optimizer, tiers)}
 
 
-def _entry(name: Any, written: Any) -> Parameter | Value:
+def _is_missing(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _entry(name: Any, written: Any) -> Parameter | PerLayer | Value:
     if not (isinstance(name, str) and name.isidentifier()):
         error = ValueError if isinstance(name, str) else TypeError
         raise error(f"{{{name!r}: {written!r}}}: a name is an identifier in quotes. Write one like 'learning_rate'.")
-    entry = _from_optuna(_plain(written))
+    entry = _from_optuna(plain(written))
+    if isinstance(entry, PerLayer):
+        check_known(name, written, entry.parameter.values or entry.parameter.support)
+        return entry
     if not isinstance(entry, Parameter):
         check_fixed(f"{{{name!r}: {written!r}}}", entry)
         entry = Choice((entry,))
@@ -653,30 +410,3 @@ def _from_optuna(written: Any) -> Any:
 def _stepped(low: Number, high: Number, step: Number) -> tuple[Number, ...]:
     start, end, stride = (Decimal(str(number)) for number in (low, high, step))  # 0.3, not 0.30000000000000004
     return tuple(type(low)(start + stride * position) for position in range(int((end - start) / stride) + 1))
-
-
-def _plain(value: Any) -> Any:
-    """Returns a scalar of NumPy or JAX as the Python number that it holds; anything else as it is."""
-    return value.item() if isinstance(value, np.generic | np.ndarray | Array) and value.ndim == 0 else value
-
-
-def _unwrap_bounds(parameter: Continuous | Integer) -> None:
-    for bound in ("low", "high"):
-        object.__setattr__(parameter, bound, _plain(getattr(parameter, bound)))
-
-
-def _check_bounds(written: object, low: Any, high: Any) -> None:
-    for bound in (low, high):
-        if not is_number(bound):
-            raise TypeError(f"{written}: {bound!r} is not a number. Write two numbers, the lower bound first.")
-        check_value(written, bound)
-    if low == high:
-        raise ValueError(f"{written}: nothing lies between equal bounds. Write {low!r} alone to keep it fixed.")
-    if low > high:
-        raise ValueError(f"{written}: the lower bound is above the upper one. Write them as {high!r}, {low!r}.")
-
-
-def _column(values: Sequence[Value]) -> Shaped[np.ndarray, " trials"]:
-    if {type(value) for value in values} in ({bool}, {int}, {float}):
-        return np.array(values)
-    return np.fromiter(values, object, len(values))

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vtune.defaults import did_you_mean
-from vtune.space import Space, choice, integers, loguniform, powers_of_two, reverse_loguniform, uniform
+from vtune.parameters import choice, integers, loguniform, powers_of_two, reverse_loguniform, uniform
+from vtune.space import Space
 
 _RANGES: dict[str, Callable[..., Any]] = {
     call.__name__: call for call in (uniform, loguniform, reverse_loguniform, integers, powers_of_two)

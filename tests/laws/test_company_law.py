@@ -7,7 +7,8 @@ import pytest
 
 from tests.laws.population import ROOT, complete, digits, make_queue, plan_of, train
 from vtune.keys import from_words
-from vtune.space import Space, choice, integers, loguniform, reverse_loguniform, sample_points
+from vtune.parameters import choice, integers, loguniform, reverse_loguniform
+from vtune.space import Space, sample_points
 from vtune.training.programs import data_orders
 
 SPACE = Space.of(

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from tests.compilations import Compilations
-from vtune.space import choice, integers, loguniform
+from vtune.parameters import choice, integers, loguniform
 from vtune.strategies import coarse_to_fine
 from vtune.study import search
 from vtune.training.mlp import MLP

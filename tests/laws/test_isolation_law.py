@@ -6,8 +6,8 @@ import pytest
 
 from tests.laws.population import complete, digits, final_states, initial_lane, make_queue, plan_of, train
 from vtune.data import Data
+from vtune.parameters import choice, loguniform
 from vtune.protocols import DIVERGED, IDLE, RUNNING
-from vtune.space import choice, loguniform
 from vtune.training.task import Recipe
 from vtune.training.trained import true_block
 

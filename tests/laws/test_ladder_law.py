@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.laws.population import complete, digits, make_queue, plan_of, train
 from vtune.defaults import DEFAULTS
+from vtune.parameters import choice, integers, loguniform, powers_of_two
 from vtune.protocols import Shapes
-from vtune.space import Space, choice, integers, loguniform, powers_of_two, sample_points
+from vtune.space import Space, sample_points
 from vtune.training.cost import cost_table
 from vtune.training.devices import DeviceKind
 from vtune.training.ladder import Cut

@@ -8,7 +8,7 @@ import pytest
 from tests.laws.population import complete, digits, final_states, float64, initial_lane, make_queue, train
 from tests.laws.reference import PlainMLP, train_alone
 from vtune.data import Data
-from vtune.space import choice, loguniform
+from vtune.parameters import choice, loguniform
 from vtune.training.programs import data_orders
 from vtune.training.trained import true_block
 

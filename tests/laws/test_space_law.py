@@ -1,5 +1,7 @@
 """Law 10, Space: what every parameter type keeps, whatever its scale."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,17 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from vtune.space import (
-    Continuous,
-    Space,
-    choice,
-    integers,
-    loguniform,
-    powers_of_two,
-    reverse_loguniform,
-    sample_points,
-    uniform,
-)
+from tests.laws.population import float64
+from vtune.parameters import Continuous, choice, integers, loguniform, powers_of_two, reverse_loguniform, uniform
+from vtune.space import Space, sample_points
 
 NUM_SAMPLES = 20_000
 LEAST_P_VALUE = 1e-3  # with fixed seeds: a test that passes once passes always
@@ -163,3 +157,21 @@ def test_the_first_and_the_last_level_have_their_fair_share(parameter):
     for level in (0, -1):
         count = values.count(parameter.values[level])
         assert stats.binomtest(count, NUM_SAMPLES, fair_shares(parameter)[level]).pvalue > LEAST_P_VALUE
+
+
+NUMERIC = [*CONTINUOUS, *(p for p in DISCRETE if isinstance(p.values[0], float) or type(p.values[0]) is int)]
+
+
+@pytest.mark.parametrize("parameter", NUMERIC, ids=repr)
+@pytest.mark.parametrize("is_x64", [False, True])
+def test_values_worked_out_inside_a_program_are_the_same_bits(parameter, is_x64):
+    points = sample_points(jax.random.key(1, impl="threefry2x32"), jnp.arange(NUM_SAMPLES), 1)
+    points = jnp.concatenate([points, jnp.array([[0.0], [1.0]], jnp.float32)])
+    space = Space.of({"width": parameter, "decay": 0.25})
+    truth = space.decode(points)
+    with float64() if is_x64 else contextlib.nullcontext():
+        types = {"width": jnp.result_type(float).name if truth["width"].dtype == float else "int32", "decay": "float32"}
+        traced = jax.jit(lambda points: space.trace(points, types))(np.asarray(points))
+    assert {name: column.dtype.name for name, column in traced.items()} == types
+    for name, column in traced.items():
+        np.testing.assert_array_equal(np.asarray(column), truth[name].astype(column.dtype))

@@ -1,14 +1,12 @@
 """Which devices a study trains on. All that depends on the kind of device is decided from what this module says."""
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import numpy as np
 
 Device: TypeAlias = Any
 """A ``jax.Device``, which type checkers take for a variable."""
@@ -80,16 +78,6 @@ def kind_of(device: Device) -> DeviceKind:
         return DeviceKind(platform, device.device_kind)
     limit = (device.memory_stats() or {}).get("bytes_limit", _ASSUMED_MEMORY)
     return DeviceKind(platform, device.device_kind, int(limit))
-
-
-@contextlib.contextmanager
-def float_precision(dtype: np.dtype) -> Iterator[None]:
-    """Puts this thread in x64 mode or out of it: a thread does not inherit the mode of the one that started it."""
-    enable = getattr(jax, "enable_x64", None)
-    if enable is None:  # before jax 0.8
-        from jax.experimental import enable_x64 as enable  # pyright: ignore[reportAttributeAccessIssue]
-    with enable(dtype == np.float64):
-        yield
 
 
 def num_cores() -> int:

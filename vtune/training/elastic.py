@@ -16,6 +16,7 @@ from jax import Array, lax
 from jax.extend.random import threefry_2x32
 from jaxtyping import Bool, Float, Key, UInt
 
+from vtune.precision import float_dtype
 from vtune.protocols import Hparams, Shapes
 
 Size = Any
@@ -79,7 +80,7 @@ def truncated_normals(key: Key[Array, ""], blocks: Sequence[tuple[int, int]]) ->
 
 
 def _truncated_normal(words: UInt[Array, " draws"]) -> Float[Array, " draws"]:
-    dtype = jax.dtypes.canonicalize_dtype(np.float64)
+    dtype = float_dtype()
     centred = 2 * ((words >> 8).astype(dtype) + 0.5) * 2.0**-24 - 1
     return jax.scipy.special.erfinv(centred * _MASS_WITHIN_2) * (2**0.5 / _STD_WITHIN_2)
 

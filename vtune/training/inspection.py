@@ -17,6 +17,7 @@ from jaxtyping import Key, PyTree
 
 from vtune.defaults import NINE, OPTIMIZER_READS, did_you_mean, is_number
 from vtune.keys import IMPLEMENTATION
+from vtune.precision import float_dtype
 from vtune.protocols import Hparams
 from vtune.space import Space
 from vtune.training.elastic import Elastic
@@ -158,7 +159,7 @@ def _check_sizes(space: Space, names: Sequence[str]) -> None:
 def _check_of_rows(argument: str, function: RowLoss, recipe: Recipe, target: Target) -> None:
     """Traces a loss or a metric, which users may write themselves, with outputs of the right shape."""
     name = getattr(function, "__name__", repr(function))
-    outputs = jax.ShapeDtypeStruct((_PROBE_ROWS, recipe.outputs), jax.dtypes.canonicalize_dtype(np.float64))
+    outputs = jax.ShapeDtypeStruct((_PROBE_ROWS, recipe.outputs), float_dtype())
     y = jax.ShapeDtypeStruct((_PROBE_ROWS, *target.shape), target.dtype)
     given = f"outputs of shape {outputs.shape} and y of shape {y.shape}, {y.dtype}"
     try:
@@ -253,7 +254,7 @@ def _trace(
         _, trained = jax.grad(loss, has_aux=True)(*weights, hparams, x, y)
         return trained, run(weights, hparams, x, is_training=False)
 
-    x = jax.ShapeDtypeStruct((_PROBE_ROWS, *recipe.inputs), jax.dtypes.canonicalize_dtype(np.float64))
+    x = jax.ShapeDtypeStruct((_PROBE_ROWS, *recipe.inputs), float_dtype())
     y = jax.ShapeDtypeStruct((_PROBE_ROWS, *target.shape), target.dtype)
     return {out.shape for out in jax.eval_shape(outputs, traced, x, y)}
 
@@ -281,7 +282,7 @@ def _dtype(space: Space, name: str) -> str:
     is_whole = values is not None and all(isinstance(value, int) for value in values)
     if name in NINE:
         is_whole = NINE[name].domain.is_whole
-    return "int32" if is_whole else jax.dtypes.canonicalize_dtype(np.float64).name
+    return "int32" if is_whole else float_dtype().name
 
 
 def _key() -> Key[Array, ""]:

@@ -13,12 +13,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen, nnx
 from jax import Array
 from jaxtyping import Key, PyTree
 
 from vtune.keys import IMPLEMENTATION, Purpose
+from vtune.precision import float_dtype
 from vtune.protocols import Hparams, Shapes
 
 ModelFn = Callable[..., Any]
@@ -54,7 +54,7 @@ class Network:
         module = self._build(key, hparams)
         if isinstance(module, nnx.Module):
             return _values(module, nnx.Param), _values(module, _STATE)
-        row = jnp.zeros((1, *self.shapes.inputs), jax.dtypes.canonicalize_dtype(np.float64))
+        row = jnp.zeros((1, *self.shapes.inputs), float_dtype())
         streams = {"params": _stream(key, Purpose.WEIGHTS), "dropout": _stream(key, Purpose.NOISE)}
         variables = dict(module.init(streams, row, **_flags(module, is_training=False)))
         variables.pop("intermediates", None)  # what is sown is left

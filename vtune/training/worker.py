@@ -13,8 +13,9 @@ from jax import Array
 from jaxtyping import UInt32
 
 from vtune.data import Data
+from vtune.precision import float_precision
 from vtune.protocols import Chunk, ChunkResult, LaneState, Rung
-from vtune.training.devices import Device, float_precision
+from vtune.training.devices import Device
 from vtune.training.engine import ChunkInputs, Rows
 from vtune.training.programs import Program, Signature, data_orders
 
