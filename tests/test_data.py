@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from vtune.data import Data
 from vtune.files import load_data
+from vtune.precision import float_precision
 
 KEY = jax.random.key(0)
 X = np.arange(12, dtype=np.float32).reshape(6, 2)
@@ -171,7 +172,7 @@ def test_x64_mode_keeps_float64():
 @pytest.mark.usefixtures("x64")
 def test_x64_mode_draws_the_same_split():
     wide = rows_of(Data.of(numbered_rows(LABELS), key=KEY))
-    with jax.enable_x64(False):
+    with float_precision(np.dtype(np.float32)):
         assert rows_of(Data.of(numbered_rows(LABELS), key=KEY)) == wide
 
 

@@ -11,9 +11,11 @@ import vtune
 from tests import user_models
 from vtune.data import Data
 from vtune.space import Space
-from vtune.training.inspection import Findings, inspect, refuse_unread, warn_of_many_programs
+from vtune.training.inspection import Findings, Reads, inspect, refuse_unread, warn_of_many_programs
 from vtune.training.losses import LOSSES, METRICS
-from vtune.training.optimizers import OPTIMIZERS
+from vtune.training.optimizers import named
+from vtune.training.probes import Probe
+from vtune.training.reading import Paths
 from vtune.training.setup import complete
 from vtune.training.task import Recipe
 
@@ -21,22 +23,19 @@ TRAINING = {"learning_rate", "decay", "beta1", "beta2", "epsilon"}
 """What is data under Adam, whatever the model."""
 
 
-def recipe_of(model_fn, optimizer="adam", inputs=(64,)):
-    return Recipe(
-        model_fn, OPTIMIZERS[optimizer], LOSSES["cross_entropy"], (METRICS["accuracy"],), inputs=inputs, outputs=10
-    )
-
-
-def findings_of(model_fn, space=None, **options) -> Findings:
-    return inspect(recipe_of(model_fn, **options), complete(Space.of(space or {})), jax.ShapeDtypeStruct((), np.int32))
+def findings_of(model_fn, space=None, optimizer="adam", inputs=(64,)) -> Findings:
+    step = named if isinstance(optimizer, str) else optimizer
+    recipe = Recipe(model_fn, step, LOSSES["cross_entropy"], (METRICS["accuracy"],), inputs=inputs, outputs=10)
+    whole = complete(Space.of(space or {}), optimizer if isinstance(optimizer, str) else "adam")
+    return inspect(Probe(recipe, jax.ShapeDtypeStruct((), np.int32)), whole)
 
 
 def structural(model_fn, space=None, **options):
-    """The structural names beside the batch size."""
+    """The structural names beside batch size and optimizer."""
     findings = findings_of(model_fn, space, **options)
     assert findings.elastic is None
     assert not set(findings.structural) & set(dict(findings.traced))
-    return set(findings.structural) - {"batch_size"}
+    return set(findings.structural) - {"batch_size", "optimizer"}
 
 
 def traced(model_fn, space=None):
@@ -154,7 +153,7 @@ def test_names_read_at_some_depths_alone_are_found():
     }
     findings = findings_of(user_models.layer_by_layer, space)
     refuse_unread(Space.of(space), findings)
-    assert set(findings.structural) == {"batch_size", *space}
+    assert set(findings.structural) == {"batch_size", "optimizer", *space}
 
 
 def test_a_number_that_is_a_constant_under_one_choice_alone_is_structural():
@@ -192,11 +191,11 @@ def test_the_batch_size_is_a_constant_unless_vtune_knows_the_model():
     space = {"batch_size": vtune.choice([32, 64]), "hidden": vtune.integers(16, 32)}
     known = findings_of(vtune.MLP, space)
     assert known.elastic is vtune.MLP.elastic
-    assert known.structural == ()
+    assert known.structural == ("optimizer",)
     assert {"batch_size", "hidden", "layers"} <= set(dict(known.traced))
     assert dict(known.traced)["batch_size"] == dict(known.traced)["hidden"] == "int32"
     unknown = findings_of(user_models.fixed_width, space)
-    assert unknown.structural == ("batch_size",)
+    assert unknown.structural == ("batch_size", "optimizer")
 
 
 def test_data_have_the_type_of_their_values():
@@ -231,14 +230,19 @@ def test_a_name_that_the_space_lacks_is_named():
         findings_of(user_models.linen_mlp)
 
 
+def found(*structural):
+    nothing = Paths(lambda row: ())
+    return Findings(None, (), structural, (), Reads(nothing, nothing))
+
+
 def test_a_continuous_range_that_must_be_a_constant_is_warned_of():
     space = Space.of({"rate": vtune.uniform(0.1, 0.5)})
     with pytest.warns(UserWarning, match="needs 'rate' as a constant.*vtune.choice"):
-        warn_of_many_programs(space, Findings(None, ("batch_size", "rate"), ()))
+        warn_of_many_programs(space, found("batch_size", "rate"))
     for written in ({"rate": vtune.choice([0.1, 0.5])}, {"rate": 0.1}):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            warn_of_many_programs(Space.of(written), Findings(None, ("rate",), ()))
+            warn_of_many_programs(Space.of(written), found("rate"))
 
 
 def test_a_search_warns_of_it_once():
@@ -274,3 +278,11 @@ def test_nothing_is_compiled_and_nothing_is_computed():
     for model_fn, space in spaces.items():
         findings_of(model_fn, space)
     assert not compiled
+
+
+def test_a_complete_space_has_the_axes_of_the_written_one():
+    space = Space.of({"layers": vtune.integers(1, 3), "hidden": vtune.per_layer(vtune.integers(4, 8)), "decay": 0.5})
+    whole = complete(space, "momentum")
+    assert whole.axes == space.axes
+    assert whole.fixed | space.fixed == whole.fixed
+    assert (whole.fixed["optimizer"], whole.fixed["momentum"], whole.fixed["decay"]) == ("momentum", 0.9, 0.5)

@@ -60,7 +60,8 @@ def test_lines_of_a_round_without_results(clock, capsys):
     assert capsys.readouterr().err == "round 1/1: 0/4 trials, best -, 0 diverged, 0.0 trials/s, 0 s left\n"
 
 
-def test_bar_shows_all_that_a_line_shows(capsys):
+def test_bar_shows_all_that_a_line_shows(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "150")  # a narrow terminal cuts off the end
     search_with(Bar())
     written = capsys.readouterr().err
     assert "the plan\n" in written

@@ -68,7 +68,7 @@ NINE = {
 }
 """The hyperparameters with a meaning of their own; a space may hold any other name too."""
 
-DEFAULTS = {name: row.default for name, row in NINE.items()}
+DEFAULTS: dict[str, Any] = {name: row.default for name, row in NINE.items()} | {"optimizer": "adam"}
 """What a name takes where a space leaves it out."""
 
 TIERS = {name: row.tier for name, row in NINE.items()}

@@ -124,6 +124,10 @@ class Continuous:
         """Returns the points of the unit interval where values within the bounds lie."""
         return np.clip(_SCALES[self.scale].position(*self.support, np.fromiter(values, np.float64)), 0.0, 1.0)
 
+    def nearest(self, value: Number) -> float:
+        """Returns a value within the bounds as it is in trials: the nearest float32 within them."""
+        return float(np.clip(np.float32(value), *self.support))
+
     def cdf(self, value: Number) -> float:
         """Returns the share of samples that are at most the value."""
         return float(self.encode([min(max(value, self.low), self.high)])[0])
@@ -206,6 +210,10 @@ class Integer:
         integers = np.fromiter(values, np.float64)
         ends = self._scale.position(*self._edges, np.stack([integers - 0.5, integers + 0.5]))
         return ends.mean(axis=0)
+
+    def nearest(self, value: Number) -> int:
+        """Returns a value as it is in trials: 64.0 as 64."""
+        return int(value)
 
     def cdf(self, value: Number) -> float:
         """Returns the share of samples that are at most the value."""
@@ -295,6 +303,10 @@ class Choice:
     def encode(self, values: Iterable[Any]) -> Float64[np.ndarray, " trials"]:
         """Returns the middle of the stretch of the unit interval that each value owns."""
         return np.array([(self.values.index(value) + 0.5) / self.levels for value in values], np.float64)
+
+    def nearest(self, value: Any) -> Any:
+        """Returns a value as it is in trials: as it was listed."""
+        return self.values[self.values.index(value)]
 
     def cdf(self, value: Number) -> float:
         """Returns the share of samples that are at most the value, where all are numbers."""

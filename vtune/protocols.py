@@ -78,8 +78,12 @@ class Strategy(NamedTuple):
 class StrategyFactory(Protocol):
     """A strategy before its search is known: what ``vtune.strategies.coarse_to_fine(rounds=4)`` returns."""
 
-    def __call__(self, axes: Sequence[Axis], *, trials: int, epochs: int) -> Strategy:
-        """Returns the strategy for a cube with these axes, ``trials`` new trials in all, ``epochs`` each at most."""
+    def __call__(self, axes: Sequence[Axis], *, trials: int, epochs: int, earlier: Sequence[int] = ()) -> Strategy:
+        """Returns the strategy for a cube with these axes, ``trials`` new trials in all, ``epochs`` each at most.
+
+        ``earlier`` is given for a search that is continued alone: the trials it first had, each time fewer than now.
+        The strategy then goes on where it would have ended, and the plans up to there are those it had.
+        """
         ...
 
 

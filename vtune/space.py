@@ -248,7 +248,7 @@ class Space:
         return {
             name: self.parameters[name].trace(units[name], dtype)
             if name in units
-            else jnp.full(points.shape[0], self.fixed[name], dtype)
+            else jnp.full(points.shape[0], np.array(self.fixed[name], dtype))
             for name, dtype in dtypes.items()
         }
 
@@ -355,11 +355,12 @@ def sample_points(key: Key[Array, ""], trial_ids: Int[Array, " trials"], num_axe
     return jax.vmap(lambda key: jax.random.uniform(key, (num_axes,), jnp.float32))(keys)
 
 
-def default_space(optimizer: str = "adam", tiers: Iterable[int] = (1, 2, 3)) -> dict[str, Parameter]:
+def default_space(optimizer: str | Sequence[str] = "adam", tiers: Iterable[int] = (1, 2, 3)) -> dict[str, Parameter]:
     """Returns a sensible first space, as a dict to search or to change.
 
     Args:
-        optimizer: "adam", "momentum", "rmsprop" or "sgd"; names that it does not read are left out.
+        optimizer: "adam", "momentum", "rmsprop" or "sgd", or several of them to choose from; names that none of them
+            reads are left out.
         tiers: which of the nine to vary, by how much they matter: 1 (most) to 4.
 
     Raises:
@@ -368,9 +369,14 @@ def default_space(optimizer: str = "adam", tiers: Iterable[int] = (1, 2, 3)) -> 
     Example:
         >>> default_space("momentum", tiers=(1, 2))["momentum"]
         reverse_loguniform(0.5, 0.999)
+        >>> default_space(["momentum", "adam"])["optimizer"]
+        choice(['momentum', 'adam'])
     """
     calls = {call.__name__: call for call in (integers, loguniform, powers_of_two, reverse_loguniform)}
-    return {name: calls[NINE[name].call](*NINE[name].search) for name in names_of(optimizer, tiers)}
+    several, tiers = [optimizer] if isinstance(optimizer, str) else list(optimizer), tuple(tiers)
+    read = set().union(*(names_of(one, tiers) for one in several))
+    chosen = {"optimizer": Choice(tuple(several))} if len(several) > 1 else {}
+    return {**chosen, **{name: calls[NINE[name].call](*NINE[name].search) for name in NINE if name in read}}
 
 
 def _is_missing(value: Any) -> bool:

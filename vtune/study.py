@@ -18,7 +18,6 @@ from jax import Array
 from jaxtyping import Bool, Float32, Key, PyTree, UInt32
 
 from vtune.data import Data
-from vtune.defaults import DEFAULTS
 from vtune.keys import Purpose, from_words, seed_words, study_key
 from vtune.progress import Progress, make_progress
 from vtune.protocols import ChunkResult, Hparams, Plan, Rung, Strategy, StrategyFactory
@@ -33,9 +32,11 @@ from vtune.training.devices import Device, local_devices
 from vtune.training.losses import RowLoss
 from vtune.training.networks import ModelFn
 from vtune.training.objective import Objective, kind_needed, make_objective
+from vtune.training.optimizers import Optimizer
 from vtune.training.queue import ChunkQueue
 from vtune.training.setup import set_up
 from vtune.training.trained import mean_of_rows, trained_module
+from vtune.training.usage import Usage
 
 
 def search(
@@ -46,7 +47,7 @@ def search(
     strategy: str | StrategyFactory = "coarse_to_fine",
     trials: int = 256,
     epochs: int = 20,
-    optimizer: str = "adam",
+    optimizer: str | Optimizer = "adam",
     loss: str | RowLoss = "auto",
     metric: str | RowLoss = "auto",
     direction: str = "auto",
@@ -73,7 +74,8 @@ def search(
         strategy: what to try next: a name in ``vtune.strategies``, or one of its objects.
         trials: how many to try in all.
         epochs: how long each trains. An epoch is ``rows // batch_size`` mini-batches of a fresh permutation.
-        optimizer: "adam", "momentum", "rmsprop" or "sgd", as in Optax.
+        optimizer: "adam", "momentum", "rmsprop" or "sgd", as in Optax; or a function from a trial's hyperparameters to
+            an Optax transformation. ``"optimizer": vtune.choice(["momentum", "adam"])`` in the space tries several.
         loss: "cross_entropy", "mse", or a function of (outputs, y) that returns one number a row. "auto" goes by y:
             integers are classes, floats are targets.
         metric: what ranks trials: "accuracy", "mse", "loss" (the validation loss), or a function as for ``loss``.
@@ -113,15 +115,16 @@ def search(
     held = Data.of(data, key=_split_key(root), kind=kind_needed(loss, metric))
     objective = make_objective(loss, metric, direction, select, held.kind)
     table = Table(list(written.entries), objective.columns, objective.is_maximized)
-    executor = set_up(
+    executor, usage = set_up(
         model_fn, written, held, objective=objective, optimizer=optimizer, root=root, trials=trials, epochs=epochs,
         chunk=chunk, devices=used,
     )  # fmt: skip
     settings = {
-        "model_fn": _name(model_fn), "strategy": repr(factory), "trials": trials,
-        "epochs": epochs, "optimizer": optimizer, "loss": _name(loss), "select": select, "seed": seed, "chunk": chunk,
+        "model_fn": _name(model_fn), "strategy": repr(factory), "trials": trials, "epochs": epochs,
+        "optimizer": _name(optimizer), "loss": _name(loss), "select": select, "seed": seed, "chunk": chunk,
     }  # fmt: skip
-    study = Study(written, held, objective, executor, table, settings, None if folder is None else Folder(folder))
+    kept = None if folder is None else Folder(folder)
+    study = Study(written, held, objective, executor, usage, table, settings, kept)
     with closing(make_progress(progress)) as shown:
         shown.say(executor.describe())
         shown.begin(trials)
@@ -138,6 +141,7 @@ class Study:
         data: the rows, split.
         objective: what was minimised and ranked.
         executor: what trained the trials, and can train one again.
+        usage: tells which hyperparameters a trial uses.
         table: the results; most of this class reads from it.
         settings: what else was asked for.
         folder: where the trials are kept, or None.
@@ -148,6 +152,7 @@ class Study:
     data: Data
     objective: Objective
     executor: ChunkQueue
+    usage: Usage
     table: Table
     settings: dict[str, Any]
     folder: Folder | None = None
@@ -219,7 +224,7 @@ class Study:
         """
         best = self.table.best
         epochs = self.objective.ranked_epoch(best.curves)
-        return trained_module(self.executor, {**DEFAULTS, **best.params}, epochs)
+        return trained_module(self.executor, self.usage.complete(best.params), epochs)
 
     @cached_property
     def test_score(self) -> float | None:
@@ -295,7 +300,7 @@ class _Loop:
         state, plan, is_done = steps.first(root)
         while not is_done:
             try:
-                scores = self._train(jax.device_get(plan), round)
+                plan, scores = self._train(jax.device_get(plan), round)
             finally:  # what is trained is in the folder, also when Ctrl-C or an error ends the search here
                 self.study.seconds = time.perf_counter() - started
                 self.study.save()
@@ -303,11 +308,15 @@ class _Loop:
             state, plan, is_done = steps.following(root, state, plan, scores)
             round += 1
 
-    def _train(self, plan: Plan, round: int) -> Float32[np.ndarray, " lanes"]:
-        """Returns one score a lane as strategies know them: lower is better, NaN for what diverged."""
+    def _train(self, plan: Plan, round: int) -> tuple[Plan, Float32[np.ndarray, " lanes"]]:
+        """Returns the plan as it ran, with NaN for what a trial did not use, and one score a lane.
+
+        The scores are as strategies know them: lower is better, NaN for what diverged.
+        """
         study = self.study
-        rows = study.space.rows(plan.points)
-        whole = [{**DEFAULTS, **row} for row in rows]
+        rows = [study.usage.used(row) for row in study.usage.space.rows(plan.points)]
+        whole = [study.usage.complete(row) for row in rows]
+        plan = plan._replace(points=np.where(study.usage.mask(rows), plan.points, np.float32(np.nan)))
         lanes = {int(plan.trial_id[lane]): int(lane) for lane in np.flatnonzero(plan.active)}
         for lane in lanes.values():
             self._rungs.setdefault(study.executor.ladder.rung(whole[lane]), len(self._rungs))
@@ -327,7 +336,7 @@ class _Loop:
             self.progress.trials_done(len(results), num_diverged, study.table.best_score)
 
         study.executor.train(plan, whole, record)
-        return scores
+        return plan, scores
 
     def _result(self, done: ChunkResult, place: int, params: Hparams, round: int) -> TrialResult:
         """What one trial of a finished chunk came to. Only fresh trials are trained so far, so there is no parent."""
@@ -337,7 +346,7 @@ class _Loop:
         score, loss = (np.nan, np.nan) if is_diverged else self.study.objective.outcome(curves)
         return TrialResult(
             trial_id=done.chunk.trial_ids[place],
-            params=params,
+            params={name: params[name] for name in self.study.space.entries if name in params},
             score=score,
             loss=loss,
             status="diverged" if is_diverged else "complete",

@@ -1,7 +1,7 @@
 """Populations of MLPs on a slice of the digits, for the laws of training."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 from vtune.data import Data
 from vtune.defaults import DEFAULTS
 from vtune.keys import seed_words
+from vtune.precision import float_precision
 from vtune.protocols import FRESH, Chunk, ChunkResult, LaneState, Plan, Rung
 from vtune.space import Space
 from vtune.training.mlp import MLP
@@ -31,7 +32,7 @@ def digits(num_train: int = 416, num_valid: int = 150) -> Data:
 def make_queue(space: Mapping[str, Any], data: Data | None = None, **options: Any) -> ChunkQueue:
     """The executor that a search over this space would have."""
     settings = {"optimizer": "adam", "trials": 64, "epochs": 20, "chunk": "auto", "devices": jax.devices()[:1]}
-    return set_up(
+    executor, _ = set_up(
         options.pop("model_fn", MLP),
         Space.of(space),
         data := data or digits(),
@@ -39,6 +40,7 @@ def make_queue(space: Mapping[str, Any], data: Data | None = None, **options: An
         root=ROOT,
         **(settings | options),
     )
+    return executor
 
 
 def plan_of(hparams: Sequence[Mapping[str, Any]], epochs: int, ids: Sequence[int] | None = None) -> Plan:
@@ -90,11 +92,6 @@ def first_lane(queue: ChunkQueue, chunk: Chunk) -> LaneState:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[0], states)
 
 
-@contextlib.contextmanager
-def float64() -> Iterator[None]:
-    """x64 mode for this thread, however this version of JAX spells it."""
-    enable = getattr(jax, "enable_x64", None)
-    if enable is None:
-        from jax.experimental import enable_x64 as enable
-    with enable(True):
-        yield
+def float64() -> contextlib.AbstractContextManager[None]:
+    """x64 mode for this thread."""
+    return float_precision(np.dtype(np.float64))

@@ -1,6 +1,6 @@
 """The slow truth: one network at its true size in a plain Flax and Optax loop. It shares no code with vtune."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -18,11 +18,11 @@ ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 class PlainMLP(nnx.Module):
     """Dense layers of true size, as one would write them by hand."""
 
-    def __init__(self, inputs: int, hidden: int, layers: int, outputs: int, activation: str):
-        widths = [inputs, *[hidden] * layers, outputs]
+    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, activation: str):
+        widths = [inputs, *hidden, outputs]
         dtype = jax.dtypes.canonicalize_dtype(np.float64)
         dense = [nnx.Linear(i, o, rngs=nnx.Rngs(0), param_dtype=dtype) for i, o in pairwise(widths)]
-        self.names = (*(f"hidden_{layer}" for layer in range(layers)), "output")
+        self.names = (*(f"hidden_{layer}" for layer in range(len(hidden))), "output")
         for name, layer in zip(self.names, dense, strict=True):
             setattr(self, name, layer)
         self.activation = activation
@@ -50,7 +50,7 @@ def losses(outputs: Array, y: Array) -> Array:
 def train_alone(
     model: nnx.Module, hparams: Mapping[str, Any], train: tuple[Any, Any], valid: tuple[Any, Any], orders: np.ndarray
 ) -> np.ndarray:
-    """Trains with Adam and returns train_loss, loss and accuracy (or mse) of each epoch.
+    """Trains as ``hparams`` tells and returns train_loss, loss and accuracy (or mse) of each epoch.
 
     Args:
         model: holds its initial weights, and afterwards the trained ones.
@@ -60,31 +60,43 @@ def train_alone(
         orders: the order of the rows in each epoch; a step takes the next ``batch_size`` of them, floor(n / b) times.
     """
     graph, params = nnx.split(model)
-    state = _adam(hparams).init(params)
+    state = _optimizer(hparams["optimizer"], hparams).init(params)
     (x, y), batch, curves = train, hparams["batch_size"], []
     for epoch, order in enumerate(np.asarray(orders)):
         rate = hparams["learning_rate"] / (1 + hparams["decay"] * epoch)
-        numbers = {**{name: hparams[name] for name in ("beta1", "beta2", "epsilon")}, "learning_rate": rate}
+        names = ("beta1", "beta2", "epsilon", "momentum")
+        numbers = {**{name: hparams[name] for name in names}, "learning_rate": rate}
         numbers = {name: jnp.asarray(number, jnp.zeros(()).dtype) for name, number in numbers.items()}
         seen = []
         for first in range(0, len(x) // batch * batch, batch):
             rows = order[first : first + batch]
-            params, state, loss = _step(params, state, numbers, x[rows], y[rows], graph=graph)
+            params, state, loss = _step(
+                params, state, numbers, x[rows], y[rows], graph=graph, optimizer=hparams["optimizer"]
+            )
             seen.append(float(loss))
         curves.append([np.mean(seen), *(float(value) for value in _measure(params, *valid, graph=graph))])
     nnx.update(model, params)
     return np.array(curves)
 
 
-def _adam(hparams: Mapping[str, Any]) -> optax.GradientTransformation:
-    return optax.scale_by_adam(b1=hparams["beta1"], b2=hparams["beta2"], eps=hparams["epsilon"])
+def _optimizer(name: str, hparams: Mapping[str, Any]) -> optax.GradientTransformation:
+    """Everything but the learning rate, which comes last."""
+    if name == "adam":
+        return optax.scale_by_adam(b1=hparams["beta1"], b2=hparams["beta2"], eps=hparams["epsilon"])
+    if name == "momentum":
+        return optax.trace(decay=hparams["momentum"])
+    assert name == "rmsprop"
+    # Optax's momentum comes after the learning rate; while that is the same in all epochs, the order does not matter.
+    return optax.chain(optax.scale_by_rms(decay=0.9, eps=hparams["epsilon"]), optax.trace(decay=hparams["momentum"]))
 
 
-@partial(jax.jit, static_argnames="graph")
-def _step(params: Any, state: Any, hparams: Any, x: Array, y: Array, *, graph: Any) -> tuple[Any, Any, Array]:
+@partial(jax.jit, static_argnames=("graph", "optimizer"))
+def _step(
+    params: Any, state: Any, hparams: Any, x: Array, y: Array, *, graph: Any, optimizer: str
+) -> tuple[Any, Any, Array]:
     loss, grads = jax.value_and_grad(lambda params: losses(nnx.merge(graph, params)(x), y).mean())(params)
     with jax.numpy_dtype_promotion("standard"):
-        updates, state = _adam(hparams).update(grads, state, params)
+        updates, state = _optimizer(optimizer, hparams).update(grads, state, params)
         updates = jax.tree.map(lambda update: -hparams["learning_rate"] * update, updates)
         return optax.apply_updates(params, updates), state, loss
 

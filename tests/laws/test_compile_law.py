@@ -25,8 +25,8 @@ SETTINGS = {
 
 def programs_of(study):
     """The programs of the rungs in use."""
-    ladder, rows = study.executor.ladder, study.trials[list(SPACE)].to_dict("records")
-    rungs = {ladder.rung({**row, "batch_size": int(row["batch_size"])}) for row in rows}
+    trials = [study.usage.complete(study.trial(trial_id).params) for trial_id in study.trials.index]
+    rungs = {study.executor.ladder.rung(trial) for trial in trials}
     return [study.executor.program(rung) for rung in rungs]
 
 

@@ -32,7 +32,8 @@ SPACE = {
 
 def ladder_of(space, trials=256, kind=CPU, chunk="auto", num_rows=1078):
     whole = Space.of({**DEFAULTS, **space})
-    return Planner(whole, (), SHAPES, num_rows, trials, 20, kind, "float32", chunk).plan_elastic(MLP.elastic)
+    planner = Planner(whole, (), SHAPES, num_rows, trials, 20, kind, "float32", chunk)
+    return planner.plan_elastic(MLP.elastic, [member for name in MLP.elastic.names for member in whole.members(name)])
 
 
 def sampled_rows(space, num=300):

@@ -8,7 +8,8 @@ import pytest
 from tests.laws.population import complete, digits, final_states, float64, initial_lane, make_queue, train
 from tests.laws.reference import PlainMLP, train_alone
 from vtune.data import Data
-from vtune.parameters import choice, loguniform
+from vtune.parameters import choice, integers, loguniform
+from vtune.space import per_layer
 from vtune.training.programs import data_orders
 from vtune.training.trained import true_block
 
@@ -51,11 +52,13 @@ def orders_of(queue, num_epochs):
     return np.asarray(data_orders(queue.root, np.int32(0), np.int32(0), num_rows=num_rows, num_epochs=num_epochs))
 
 
-def alone(queue, row, orders, activation="relu"):
-    """The reference's curves and trained model for one trial, from vtune's initial weights."""
+def alone(queue, row, orders, activation="relu", moved_by=None):
+    """The reference's curves and trained model for one trial, from vtune's initial weights, perhaps moved a bit."""
     data = queue.data
-    model = PlainMLP(data.inputs[0], row["hidden"], row["layers"], data.outputs, activation)
-    model.load(initial_lane(queue, row)[1].params)
+    widths = [row.get(f"hidden_{layer + 1}", row.get("hidden")) for layer in range(row["layers"])]
+    model = PlainMLP(data.inputs[0], widths, data.outputs, activation)
+    params = initial_lane(queue, row)[1].params
+    model.load(params if moved_by is None else jax.tree.map(moved_by, params))
     (hparams,) = complete([row])
     return train_alone(model, hparams, data.train, data.valid, orders), model
 
@@ -103,11 +106,67 @@ def test_fifty_steps_in_float64_agree_to_1e_9(batch_size):
 
 def test_whole_trainings_at_small_learning_rates_agree_to_1e_3():
     queue = make_queue(SPACE)
-    rows = [row for row in population([1e-4, 3e-3]) if row["batch_size"] in (37, 96)]
+    rows, excused = [row for row in population([1e-4, 3e-3]) if row["batch_size"] in (37, 96)], []
     curves, orders = train(queue, rows, 20), orders_of(queue, 20)
     for trial_id, row in enumerate(rows):
         truth, _ = alone(queue, row, orders)
-        np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-3, err_msg=str(row))
+        deviation = np.abs(curves[trial_id][:, :2] / truth[:, :2] - 1).max()
+        # Now and then a trial is chaotic at 3e-3 too: with jax 0.7.2 one of these is 1.2 % off, and so is the plain
+        # loop where its initial weights are moved by 2 ulp. Only such a measurement excuses more than 1e-3.
+        if deviation > 1e-3:
+            moved = [alone(queue, row, orders, moved_by=by_2_ulp(seed))[0] for seed in range(3)]
+            assert deviation < 2 * max(np.abs(curve[:, :2] / truth[:, :2] - 1).max() for curve in moved), row
+            excused.append(row)
+    assert len(excused) <= 1
+
+
+def by_2_ulp(seed):
+    """Moves weights up, down or not at all, at random."""
+    numbers = np.random.default_rng(seed)
+
+    def move(leaf):
+        ulps = numbers.integers(-1, 2, leaf.shape) * 2
+        return np.where(leaf == 0, leaf, leaf + np.spacing(leaf) * ulps.astype(leaf.dtype))
+
+    return move
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "rmsprop"])
+def test_every_optimizer_agrees_and_shares_the_search_with_the_others(optimizer):
+    space = {
+        **SPACE,
+        "optimizer": choice(["adam", "momentum", "rmsprop"]),
+        "momentum": choice([0.5, 0.9]),
+        "decay": 0.0,
+    }
+    with float64():
+        queue = make_queue(space, digits())
+        rows = [
+            {**row, "optimizer": optimizer, "momentum": float(np.float32(0.9)), "decay": 0.0}
+            for row in population([3e-3])
+            if row["batch_size"] in (37, 96)
+        ]
+        curves, orders = train(queue, rows, 3), orders_of(queue, 3)
+        for trial_id, row in enumerate(rows):
+            truth, _ = alone(queue, row, orders)
+            np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-9, err_msg=str(row))
+
+
+def test_a_width_of_its_own_in_every_layer_agrees():
+    space = {**SPACE, "hidden": per_layer(integers(5, 130, log=True)), "layers": integers(1, 4)}
+    widths = [(130, 5, 40, 77), (7, 128, 5, 5), (33, 33, 90, 5), (64, 5, 5, 5)]
+    with float64():
+        queue = make_queue(space, digits(), trials=300)
+        base = [row for row in population([3e-3]) if row["batch_size"] in (37, 96)]
+        rows = [
+            {**base[number % len(base)], **{f"hidden_{i + 1}": width for i, width in enumerate(some)}, "layers": layers}
+            for number, (some, layers) in enumerate((some, layers) for some in widths for layers in (1, 2, 3, 4))
+        ]
+        assert len({queue.ladder.rung(row) for row in complete(rows)}) > 2
+        curves, orders = train(queue, rows, 3), orders_of(queue, 3)
+        for trial_id, row in enumerate(rows):
+            truth, _ = alone(queue, row, orders)
+            np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-9, err_msg=str(row))
 
 
 def test_regression_agrees():

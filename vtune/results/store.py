@@ -6,27 +6,65 @@ import tempfile
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from vtune.results.tables import Table
 
-_FORMAT = "vtune study 1"
-_STUDY, _TRIALS, _CURVES = "study.json", "trials.csv", "curves.csv"
+_FORMAT = "vtune study 2"
+_STUDY, _TRIALS, _CURVES, _PLANS = "study.json", "trials.csv", "curves.csv", "plans.csv"
+
+
+class Held(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+        record: what ``study.json`` tells.
+        trials: one row a trial, best first. Types of hyperparameters are inferred from what is written, so the string
+            "64" comes back as a number.
+        curves: one row an epoch of a trial.
+        plans: what the strategy asked for: one row a trial of a plan.
+    """
+
+    record: dict[str, Any]
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+    plans: pd.DataFrame
+
+    def curves_of(self, trial_id: int) -> Float[np.ndarray, "epochs metrics"]:
+        """Returns the curves of a trial; of one that diverged at once, none."""
+        ids = self.curves.index.get_level_values("trial_id")
+        return self.curves[ids == trial_id].sort_index().to_numpy(np.float64)
+
+    def facts_of(self, trial_id: int) -> dict[str, Any]:
+        """Returns what is known of a trial beside its hyperparameters and curves, as ``TrialResult`` names it."""
+        row = self.trials.loc[trial_id]
+        return {
+            "trial_id": trial_id,
+            "status": row["status"],
+            "round": int(row["round"]),
+            "parent": None if pd.isna(row["parent"]) else int(row["parent"]),
+            "rung": int(row["rung"]),
+            "finished_at": row["finished_at"].to_pydatetime(),
+            "seconds": float(row["seconds"]),
+            "diverged_step": self.record["diverged_steps"].get(str(trial_id)),
+        }
 
 
 class Folder:
     """A place for one study, checked when it is made: nobody should train for an hour and then fail to write.
 
-    It holds ``study.json`` (what was searched, and how), ``trials.csv`` (one row a trial, best first) and
-    ``curves.csv`` (one row an epoch of a trial).
+    It holds ``study.json`` (what was searched, and how), ``trials.csv`` (one row a trial, best first), ``curves.csv``
+    (one row an epoch of a trial) and ``plans.csv`` (what was asked for).
 
     Attributes:
         path: where it is.
 
     Raises:
-        OSError: for a path that cannot be made a folder or written to, or that holds a study already.
+        OSError: for a path that cannot be made a folder or written to, or that holds tables of something else.
 
     Example:
         >>> import tempfile
@@ -39,15 +77,24 @@ class Folder:
         self.path = _absolute(path)
         _make(self.path)
         _check_writable(self.path)
-        _check_unused(self.path)
+        _check_not_taken(self.path)
 
-    def write(self, record: Mapping[str, Any], table: Table) -> None:
+    def read(self) -> Held | None:
+        """Returns the study that is there; None where there is none yet.
+
+        Raises:
+            ValueError: for a study that this version cannot read.
+        """
+        return read_folder(self.path) if (self.path / _STUDY).exists() else None
+
+    def write(self, record: Mapping[str, Any], table: Table, plans: pd.DataFrame) -> None:
         """Writes the study as it stands; each file changes at once or not at all, and ``study.json`` comes last.
 
         Args:
             record: what ``study.json`` tells: anything that JSON can hold. ``vtune show`` prints ``data`` (one line),
                 ``metric`` (the name of the score) and ``seconds`` (of the search so far).
             table: the trials.
+            plans: what was asked for, as ``Plans.table`` has it.
 
         Raises:
             OSError: where the folder cannot be written any more.
@@ -55,26 +102,24 @@ class Folder:
 
         Example:
             >>> import tempfile
+            >>> from vtune.results.plans import Plans
             >>> with tempfile.TemporaryDirectory() as path:
-            ...     Folder(path).write({"seed": 0}, Table(["layers"], ["loss"], is_maximized=False))
-            ...     read_folder(path)[0]
+            ...     Folder(path).write({"seed": 0}, Table(["layers"], ["loss"], is_maximized=False), Plans(["layers"]).table)
+            ...     read_folder(path).record
             {'seed': 0}
         """
         text = json.dumps({"format": _FORMAT, **record}, indent=2)
+        _replace(self.path / _PLANS, plans.to_csv)
         _replace(self.path / _CURVES, table.curves.to_csv)
         _replace(self.path / _TRIALS, table.top(len(table)).to_csv)
         _replace(self.path / _STUDY, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
 
-def read_folder(path: str | PathLike[str]) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+def read_folder(path: str | PathLike[str]) -> Held:
     """Reads what a search left in its folder.
 
     Args:
         path: the ``folder=`` of the search.
-
-    Returns:
-        The record, the trials (best first) and the curves. Types of hyperparameters are inferred from what is
-        written, so the string "64" comes back as a number.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -89,7 +134,7 @@ def read_folder(path: str | PathLike[str]) -> tuple[dict[str, Any], pd.DataFrame
     record = _read_record(folder)
     trials = _read_table(folder / _TRIALS, index="trial_id", dtype={"parent": "Int64"}, parse_dates=["finished_at"])
     curves = _read_table(folder / _CURVES, index=["trial_id", "epoch"])
-    return record, trials, curves
+    return Held(record, trials, curves, _read_table(folder / _PLANS, index=["round", "trial_id"]))
 
 
 def _absolute(path: str | PathLike[str]) -> Path:
@@ -119,16 +164,18 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def _check_unused(folder: Path) -> None:
-    held = [name for name in (_STUDY, _TRIALS, _CURVES) if (folder / name).exists()]
-    if held:
+def _check_not_taken(folder: Path) -> None:
+    """Refuses a folder with files of these names that no search has written: its study.json is missing."""
+    held = [name for name in (_TRIALS, _CURVES, _PLANS) if (folder / name).exists()]
+    if held and not (folder / _STUDY).exists():
         raise FileExistsError(
-            f'folder "{folder}" holds the {held[0]} of another study, which a search does not overwrite; write a new '
-            f'name, such as "{_unused_name(folder)}", or delete it first'
+            f'folder "{folder}" holds a {held[0]} but no {_STUDY}, so it is of something else, which a search does not '
+            f'overwrite; write a new name, such as "{unused_name(folder)}", or delete it first'
         )
 
 
-def _unused_name(folder: Path) -> Path:
+def unused_name(folder: Path) -> Path:
+    """Returns a path beside this one where nothing is yet."""
     number = 2
     while (candidate := folder.with_name(f"{folder.name}-{number}")).exists():
         number += 1
@@ -164,7 +211,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
 def _read_table(path: Path, index: str | list[str], **options: Any) -> pd.DataFrame:
     try:
         # "None" and "NA" may be choices; a missing number is an empty cell.
-        return pd.read_csv(path, keep_default_na=False, na_values=[""], **options).set_index(index)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip", **options)
+        return table.set_index(index)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{path} cannot be read as a table ({error}); restore it, or search again in a new folder"

@@ -11,6 +11,9 @@ from vtune.results.tables import OUTCOMES
 
 _TOP = 10
 
+_GAP = "-"
+"""What stands for a hyperparameter that a trial does not use, and for the score of one that diverged."""
+
 
 def format_value(value: object) -> str:
     """Returns a value as tables show it: numbers with 4 significant digits, a gap as "-", all else as it is.
@@ -23,7 +26,7 @@ def format_value(value: object) -> str:
         ['0.001235', '1e-08', '256', 'relu', '-']
     """
     if value is pd.NA or (isinstance(value, float | np.floating) and math.isnan(value)):
-        return "-"
+        return _GAP
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 
@@ -78,7 +81,8 @@ def _facts(ranked: pd.DataFrame, data: str, metric: str, seconds: float) -> Iter
 def _best(ranked: pd.DataFrame, metric: str) -> str:
     if ranked.empty or not math.isfinite(ranked["score"].iloc[0]):
         return "no trial has a finite score yet"
-    params = ", ".join(f"{name}={format_value(ranked[name].iloc[0])}" for name in _names(ranked))
+    values = {name: format_value(ranked[name].iloc[0]) for name in _names(ranked)}
+    params = ", ".join(f"{name}={value}" for name, value in values.items() if value != _GAP)
     return f"best {metric} {format_value(ranked['score'].iloc[0])}: trial {ranked.index[0]}, {params}"
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,10 @@ class Factory:
 
     Attributes:
         name: of the public function that made it.
-        build: makes the strategy from a tuple of axes, trials, epochs and the settings, checked already. Memoised, so
-            that equal arguments give the very same functions: jit knows a program by its function, and a second
-            search with another seed compiles nothing.
+        build: makes the strategy from a tuple of axes, the trials of each stage, epochs and the settings, checked
+            already. Memoised, so that equal arguments give the very same functions: jit knows a program by its
+            function, and a second search with another seed compiles nothing. A search has one stage, and one more each
+            time that it is continued with more trials; their numbers count from the beginning.
         settings: what the user wrote or left at its default.
     """
 
@@ -49,22 +51,26 @@ class Factory:
     build: Callable[..., Strategy]
     settings: Mapping[str, Any]
 
-    def __call__(self, axes: Sequence[Axis], *, trials: int, epochs: int) -> Strategy:
+    def __call__(self, axes: Sequence[Axis], *, trials: int, epochs: int, earlier: Sequence[int] = ()) -> Strategy:
         """Returns the strategy for a cube with these axes.
 
         Args:
             axes: the edges of the cube.
             trials: how many new trials to try in all.
             epochs: the largest budget of one trial.
+            earlier: how many trials there were to be before the search was continued, rising.
 
         Raises:
-            ValueError: for no axes, or numbers below 1.
+            ValueError: for no axes, numbers below 1, or a continued search that has not more trials than before.
         """
         if not axes:
             raise ValueError(f"{self!r} got no axes, so there is nothing to try. Let at least one parameter vary.")
         check_count("trials", trials, least=1, example=256)
         check_count("epochs", epochs, least=1, example=20)
-        return self.build(tuple(axes), trials, epochs, **self.settings)
+        stages = (*earlier, trials)
+        if any(later <= before for before, later in pairwise(stages)):
+            raise ValueError(f"trials={trials}: the search had {max(earlier)} already. Write trials={max(earlier) + 64}.")
+        return self.build(tuple(axes), stages, epochs, **self.settings)
 
     def __repr__(self) -> str:
         """Returns the call that makes this factory."""

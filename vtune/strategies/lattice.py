@@ -35,8 +35,13 @@ def grid() -> Factory:
 
 
 @lru_cache
-def _grid(axes: tuple[Axis, ...], trials: int, epochs: int) -> Strategy:
-    counts = values_per_axis(axes, trials)
+def _grid(axes: tuple[Axis, ...], stages: tuple[int, ...], epochs: int) -> Strategy:
+    if len(stages) > 1:
+        raise ValueError(
+            f"trials={stages[-1]}: a grid of {stages[0]} trials is no part of a larger one, so it cannot be continued. "
+            "Write another folder, or strategy='random'."
+        )
+    counts = values_per_axis(axes, stages[0])
     columns = [spread(axis, count) for axis, count in zip(axes, counts, strict=True)]
 
     def points_of(key: Key[Array, ""], trial_ids: Int[Array, " lanes"]) -> Float[Array, "lanes axes"]:

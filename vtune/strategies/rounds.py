@@ -1,6 +1,7 @@
 """Rounds of fresh trials under one budget, numbered through: the plans of strategies that continue nothing."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -38,6 +39,22 @@ class Rounds(NamedTuple):
         num_rounds = min(num_rounds, trials)
         size, larger = divmod(trials, num_rounds)
         return cls((size + 1,) * larger + (size,) * (num_rounds - larger), epochs)
+
+    @classmethod
+    def in_stages(cls, stages: tuple[int, ...], num_rounds: Callable[[int], int], epochs: int) -> "Rounds":
+        """Returns even rounds for each stage: a search has one, and one more each time that it is continued.
+
+        Args:
+            stages: the trials in all at the end of each stage, rising.
+            num_rounds: from the trials of a stage to its number of rounds.
+            epochs: the budget of every trial.
+
+        Example:
+            >>> Rounds.in_stages((10, 16), num_rounds=lambda trials: 4, epochs=20).sizes
+            (3, 3, 2, 2, 2, 2, 1, 1)
+        """
+        new = [end - start for start, end in pairwise((0, *stages))]
+        return cls(tuple(size for trials in new for size in cls.even(trials, num_rounds(trials), epochs).sizes), epochs)
 
     @property
     def max_lanes(self) -> int:

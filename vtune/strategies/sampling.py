@@ -37,7 +37,6 @@ def random(round_size: int | None = None) -> Factory:
 
 
 @lru_cache
-def _random(axes: tuple[Axis, ...], trials: int, epochs: int, round_size: int | None) -> Strategy:
-    num_rounds = 1 if round_size is None else -(-trials // round_size)
-    rounds = Rounds.even(trials, num_rounds, epochs)
+def _random(axes: tuple[Axis, ...], stages: tuple[int, ...], epochs: int, round_size: int | None) -> Strategy:
+    rounds = Rounds.in_stages(stages, lambda trials: -(-trials // (round_size or trials)), epochs)
     return rounds.without_memory(lambda key, trial_ids: sample_points(key, trial_ids, len(axes)))

@@ -29,7 +29,8 @@ def coarse_to_fine(rounds: int = 4, keep: int | None = None, exploration: float 
     shifted, not clipped. On a discrete axis the range takes in whole levels. Unordered categories are drawn in
     proportion to one more than the times they are among the best, so none is ever dropped. A share of every later
     round stays on the whole box. Diverged trials never count; a parameter that a trial did not use (NaN in the plan
-    told) has no say on that axis; with fewer than two trials to go by, the box stays as it is.
+    told) has no say on that axis; with fewer than two trials to go by, the box stays as it is. A search that is
+    continued goes on zooming, in as many rounds again.
 
     Sources: A. Ng, "Improving Deep Neural Networks" (deeplearning.ai), week 3, "Tuning process"; Ye & Kalyanaraman
     (2003), "A Recursive Random Search Algorithm for Large-Scale Network Parameter Configuration", SIGMETRICS.
@@ -65,10 +66,10 @@ def coarse_to_fine(rounds: int = 4, keep: int | None = None, exploration: float 
 
 @lru_cache
 def _coarse_to_fine(
-    axes: tuple[Axis, ...], trials: int, epochs: int, rounds: int, keep: int | None, exploration: float
+    axes: tuple[Axis, ...], stages: tuple[int, ...], epochs: int, rounds: int, keep: int | None, exploration: float
 ) -> Strategy:
-    schedule = Rounds.even(trials, rounds, epochs)
-    places = keep or max(4, schedule.max_lanes // 8)
+    schedule = Rounds.in_stages(stages, lambda trials: rounds, epochs)
+    places = keep or max(4, schedule.sizes[0] // 8)
     explorers = (schedule.sizes[0], *(int(exploration * size + 0.5) for size in schedule.sizes[1:]))
 
     def init(key: Key[Array, ""]) -> _State:

@@ -39,8 +39,10 @@ class Elastic(NamedTuple):
     not see each other (no batch statistics), so that mini-batches may be cut into micro-batches.
 
     Attributes:
-        names: the hyperparameters it takes as elastic sizes.
+        names: the hyperparameters it takes as elastic sizes. One of them may be there once a layer, as ``hidden_1``
+            and so on for ``hidden``: where a space has it so.
         row_macs: multiply-adds of one row's forward pass, by layer, at these sizes and shapes; the first layer first.
+            Sizes of layers that such a network does not have are to be left out of account.
     """
 
     names: tuple[str, ...]

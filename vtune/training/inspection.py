@@ -1,45 +1,47 @@
 """What a model and an optimizer read, and which of it must be a constant of the program: found by tracing them.
 
-Nothing is computed and nothing compiles here. A number that a model can take as a traced value is data; one that it
-needs as a constant (a width, the rate of Flax's Dropout) is structure, and trials that differ in it take different
-programs. Constructing a module may succeed where its forward pass fails, so all of constructor, forward pass and
-gradient are traced.
+A number that they can take as a traced value is data; one that they need as a constant (a width, the rate of Flax's
+Dropout) is structure, and trials that differ in it take different programs.
 """
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import NamedTuple
 
-import jax
 import numpy as np
-from jax import Array
-from jaxtyping import Key, PyTree
 
 from vtune.defaults import NINE, OPTIMIZER_READS, did_you_mean, is_number
-from vtune.keys import IMPLEMENTATION
 from vtune.precision import float_dtype
 from vtune.protocols import Hparams
 from vtune.space import Space
 from vtune.training.elastic import Elastic
-from vtune.training.losses import RowLoss
-from vtune.training.networks import ModelError
-from vtune.training.reading import Reader, UnknownHparamError
-from vtune.training.task import Recipe
+from vtune.training.probes import Probe, Traced, as_traced
+from vtune.training.reading import Paths, Way
 
 ENGINE_READS = frozenset({"learning_rate", "decay", "batch_size"})
 """What training itself reads, whatever the model and the optimizer."""
 
 _MAX_LEVELS = 32
-"""Up to how many values of a name are traced to see what the model reads with each."""
-
-_PROBE_ROWS = 2
-
-Target: TypeAlias = jax.ShapeDtypeStruct
-"""Shape and type of what belongs to one row of x."""
+"""Up to how many values of a name are traced to see what is read with each."""
 
 
-_Branch: TypeAlias = tuple[Hparams, set[str]]
-"""A trial, and the names that the model reads in it."""
+class Reads(NamedTuple):
+    """What is read of a trial, along each way through a model and an optimizer."""
+
+    model: Paths
+    optimizer: Paths
+
+    def names(self, row: Hparams) -> frozenset[str]:
+        """Returns the names that are read of a trial by model, optimizer or engine."""
+        return self.model.reads(row) | self.optimizer.reads(row) | ENGINE_READS
+
+    def where_decided_by(self, constants: Sequence[str]) -> "Reads":
+        """Returns the same where these names alone decide what is read, as all others are traced numbers."""
+        return Reads(self.model.where_decided_by(constants), self.optimizer.where_decided_by(constants))
+
+    def tells(self, row: Hparams) -> frozenset[str]:
+        """Returns those of the names read by which a way may part from another."""
+        return self.model.reads(row) | (self.optimizer.reads(row) - ENGINE_READS)
 
 
 class Findings(NamedTuple):
@@ -47,47 +49,46 @@ class Findings(NamedTuple):
 
     Attributes:
         elastic: what the model declares, or None.
+        sizes: the names of its elastic sizes in this space: ``hidden``, or ``hidden_1`` and so on.
         structural: names whose values are constants of a program, sorted.
         traced: names whose values are arrays with one entry a lane, sorted, each with its dtype.
+        reads: what a trial uses.
     """
 
     elastic: Elastic | None
+    sizes: tuple[str, ...]
     structural: tuple[str, ...]
     traced: tuple[tuple[str, str], ...]
+    reads: Reads
 
 
-def inspect(recipe: Recipe, space: Space, target: Target) -> Findings:
+def inspect(probe: Probe, space: Space) -> Findings:
     """Traces the parts of a study with typical trials of its space.
 
     Args:
-        recipe: model function, optimizer, loss, metrics, shapes.
+        probe: of the study.
         space: defaults included.
-        target: of one row.
 
     Returns:
         Which names are structure and which are data.
 
     Raises:
-        ValueError: the model function, loss or metric raises or puts out a wrong shape; or a size that an elastic
-            model takes is no integer.
-        TypeError: the model function returns no Flax module, or its module no array.
+        ValueError: model function, optimizer, loss or metric raises or puts out a wrong shape; or a size that an
+            elastic model takes is no integer.
+        TypeError: the model function returns no Flax module, its module no array, or the optimizer no transformation.
     """
-    elastic = getattr(recipe.model_fn, "elastic", None)
-    _check_sizes(space, elastic.names if elastic else ())
-    _check_of_rows("loss", recipe.loss, recipe, target)
-    for metric in recipe.metrics:
-        _check_of_rows("metric", metric.of_rows, recipe, target)
-    sizes = set(elastic.names if elastic else ())
-    branches = _explore(recipe, space, target, set(space.parameters) - sizes)
-    model_reads = set().union(*(reads for _, reads in branches))
-    known = (model_reads | _optimizer_reads(recipe, branches[0][0]) | ENGINE_READS) & set(space.entries)
-    data = set(known - model_reads) | sizes
-    candidates = sorted((model_reads & set(space.parameters)) - data)
-    data |= _traceable(recipe, space, branches, target, [name for name in candidates if _is_numeric(space, name)])
-    if elastic is None:
-        data.discard("batch_size")
+    elastic = getattr(probe.recipe.model_fn, "elastic", None)
+    sizes = tuple(member for name in (elastic.names if elastic else ()) for member in space.members(name))
+    _check_sizes(space, sizes)
+    probe.check_losses()
+    reads = Reads(Paths(probe.model_reads), Paths(probe.optimizer_reads))
+    _explore(reads, space, sizes)
+    always = (ENGINE_READS if elastic else ENGINE_READS - {"batch_size"}) | set(sizes)
+    data = always | _traceable(probe, reads, space, but=ENGINE_READS | set(sizes))
+    known = (reads.model.names | reads.optimizer.names | ENGINE_READS) & set(space.entries) | set(sizes)
+    structural = tuple(sorted(known - data))
     traced = tuple((name, _dtype(space, name)) for name in sorted(known & data))
-    return Findings(elastic, tuple(sorted(known - data)), traced)
+    return Findings(elastic, sizes, structural, traced, reads.where_decided_by(structural))
 
 
 def refuse_unread(written: Space, findings: Findings) -> None:
@@ -105,7 +106,7 @@ def refuse_unread(written: Space, findings: Findings) -> None:
 
 
 def warn_of_many_programs(space: Space, findings: Findings) -> None:
-    """Says so where the model needs values of a long range as constants, which costs a program for each."""
+    """Says so where values of a long range are needed as constants, which costs a program for each."""
     for name in findings.structural:
         levels = space.parameters[name].levels if name in space.parameters else 1
         if levels is None or levels > _MAX_LEVELS:
@@ -116,25 +117,24 @@ def warn_of_many_programs(space: Space, findings: Findings) -> None:
             )
 
 
-def _explore(recipe: Recipe, space: Space, target: Target, names: Set[str]) -> list[_Branch]:
-    """Checks the model on the trial in the middle of the space, and on others that show what it reads.
+def _explore(reads: Reads, space: Space, sizes: Sequence[str]) -> None:
+    """Checks the parts on the trial in the middle of the space, and on others that show what they read.
 
-    Which names a model reads may depend on the value of one: of a kind of layer, of the number of layers. So each of
-    the names is varied, all else equal, around the first trial that reads it.
+    Which names are read may depend on the value of one: of a kind of layer, of the optimizer. So each of the names is
+    varied, all else equal, around the first trial that reads it. Elastic sizes stay at their largest, at which a
+    model reads all that it can.
     """
     columns = {axis.name: column for column, axis in enumerate(space.axes)}
-    branches, waiting, found = [], [np.full(len(columns), 0.5)], set()
+    middle = np.array([1.0 if name in sizes else 0.5 for name in columns])
+    waiting, found = [middle], set(sizes)
     while waiting:
         point = waiting.pop(0)
-        row = space.rows(point[None])[0]
-        reads = _check_model(recipe, row, target)
-        branches.append((row, reads))
-        for name in sorted((reads & names) - found):
+        (row,) = space.rows(point[None])
+        for name in sorted((reads.tells(row) - found) & columns.keys()):
             found.add(name)
             waiting += [
                 np.where(np.arange(len(point)) == columns[name], place, point) for place in _places(space, name)
             ]
-    return branches
 
 
 def _places(space: Space, name: str) -> list[float]:
@@ -146,132 +146,45 @@ def _places(space: Space, name: str) -> list[float]:
 
 
 def _check_sizes(space: Space, names: Sequence[str]) -> None:
-    """Refuses what a space may hold for models that take it, such as one width a layer, and an elastic one does not."""
+    """Refuses what a space may hold for models that take it, such as a tuple of widths, and an elastic one does not."""
     for name in set(names) & set(space.entries):
         for value in space.levels_of(name) or ():
             if not isinstance(value, int):
                 raise ValueError(
-                    f"{name}={value!r}: this model takes one integer for {name}, the same in every layer. Write "
-                    f"{name!r}: vtune.integers(16, 256, log=True), or write a model_fn of your own that reads it."
+                    f"{name}={value!r}: this model takes one integer for {name}. Write "
+                    f"{name!r}: vtune.integers(16, 256, log=True), per_layer of it for a width of its own in every "
+                    "layer, or a model_fn of your own that reads it."
                 )
 
 
-def _check_of_rows(argument: str, function: RowLoss, recipe: Recipe, target: Target) -> None:
-    """Traces a loss or a metric, which users may write themselves, with outputs of the right shape."""
-    name = getattr(function, "__name__", repr(function))
-    outputs = jax.ShapeDtypeStruct((_PROBE_ROWS, recipe.outputs), float_dtype())
-    y = jax.ShapeDtypeStruct((_PROBE_ROWS, *target.shape), target.dtype)
-    given = f"outputs of shape {outputs.shape} and y of shape {y.shape}, {y.dtype}"
-    try:
-        of_rows = jax.eval_shape(function, outputs, y)
-    except Exception as error:
-        raise ValueError(
-            f"{argument}={name} raised {type(error).__name__}: {error} when it was called with {given}. Write a "
-            "function of (outputs, y) that returns one number a row."
-        ) from error
-    shape = getattr(of_rows, "shape", None)
-    if shape != (_PROBE_ROWS,):
-        returned = f"a {type(of_rows).__name__}" if shape is None else f"shape {shape}"
-        raise ValueError(
-            f"{argument}={name} returned {returned} for {given}, but every row needs one number: shape "
-            f"({_PROBE_ROWS},). Write for example jnp.abs(outputs - y).mean(axis=-1)."
-        )
+def _traceable(probe: Probe, reads: Reads, space: Space, but: Set[str]) -> frozenset[str]:
+    """The numbers that may be data: of what the model reads those that vary, and what the optimizer alone reads."""
+    varying, own = reads.model.names & space.parameters.keys(), reads.optimizer.names - reads.model.names
+    dtype_of = {name: _dtype(space, name) for name in (varying | own) - but if _is_numeric(space, name)}
+    refused_by_model = _refused(reads.model, probe.model_accepts, dtype_of)
+    return frozenset(dtype_of) - refused_by_model - _refused(reads.optimizer, probe.optimizer_accepts, dtype_of)
 
 
-def _check_model(recipe: Recipe, row: Hparams, target: Target) -> set[str]:
-    """Traces the model with constants alone; returns the names that it reads."""
-    names: set[str] = set()
-    try:
-        shapes = _trace(recipe, row, {}, target, names)
-    except UnknownHparamError as error:
-        raise ValueError(f"model_fn: {error}") from error
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"model_fn raised {type(error).__name__}: {error} when it was called with hparams={dict(row)} and rows of "
-            f"shape {recipe.inputs}. Make it run by itself first: model_fn(hparams, flax.nnx.Rngs(0), "
-            f"vtune.Shapes({recipe.inputs}, {recipe.outputs}))(x)."
-        ) from error
-    expected = (_PROBE_ROWS, recipe.outputs)
-    for shape in shapes - {expected}:
-        raise ValueError(
-            f"model_fn's module puts out shape {shape} for {_PROBE_ROWS} rows of x, but these data need {expected}. "
-            f"End the network with a layer of shapes.outputs (here {recipe.outputs}) units."
-        )
-    return names
+def _refused(paths: Paths, accepts: Callable[[Hparams, Traced], bool], dtype_of: Mapping[str, str]) -> frozenset[str]:
+    """Those of the names that a part does not take as traced numbers, on every way: each by itself, then together."""
 
+    def is_accepted(names: Iterable[str], ways: Sequence[Way] = paths.ways) -> bool:
+        read = ((way.row, way.names & set(names)) for way in ways)
+        return all(accepts(row, as_traced(some, dtype_of)) for row, some in read if some)
 
-def _traceable(
-    recipe: Recipe, space: Space, branches: Sequence[_Branch], target: Target, names: Sequence[str]
-) -> set[str]:
-    """Those of the names that the model takes as traced numbers, on every branch: each by itself, then together."""
+    def first_with(name: str) -> list[Way]:
+        return [way for way in paths.ways if name in way.names][:1]
 
-    def accepts(row: Hparams, some: Iterable[str]) -> bool:
-        traced = {name: jax.ShapeDtypeStruct((), _dtype(space, name)) for name in some}
-        try:
-            _trace(recipe, row, traced, target, set())
-        except Exception:  # a model may fail on a traced number in any way
-            return False
-        return True
-
-    def reading(name: str) -> list[Hparams]:
-        return [row for row, reads in branches if name in reads]
-
-    def is_accepted(some: Sequence[str]) -> bool:
-        return all(accepts(row, reads & set(some)) for row, reads in branches if reads & set(some))
-
-    alone = [name for name in names if accepts(reading(name)[0], [name])]
-    if not is_accepted(alone):  # somewhere else, or not all of them at the same time
-        alone = [name for name in alone if is_accepted([name])]
-    return set(alone) if is_accepted(alone) else set()
-
-
-def _trace(
-    recipe: Recipe, row: Hparams, traced: Mapping[str, jax.ShapeDtypeStruct], target: Target, names: set[str]
-) -> set[tuple[int, ...]]:
-    """Traces constructor, forward pass, gradient and evaluation; notes the names read, returns the shapes put out."""
-    network = recipe.network()
-    expected = (_PROBE_ROWS, recipe.outputs)
-
-    def run(weights: tuple[PyTree, PyTree], hparams: Reader, x: Array, is_training: bool) -> Array:
-        outputs, _ = network.apply(weights, hparams, x, _key(), is_training=is_training)
-        if not isinstance(outputs, Array):
-            raise ModelError(
-                f"model_fn's Flax module returned a {type(outputs).__name__}, but a loss needs one array of shape "
-                f"{expected} for {_PROBE_ROWS} rows of x. Return the array alone."
-            )
-        return outputs
-
-    def loss(params: PyTree, state: PyTree, hparams: Reader, x: Array, y: Array) -> tuple[Array, Array]:
-        outputs = run((params, state), hparams, x, is_training=True)
-        total = recipe.loss(outputs, y).sum() if outputs.shape == expected else outputs.sum()
-        return total, outputs
-
-    def outputs(traced: Hparams, x: Array, y: Array) -> tuple[Array, Array]:
-        hparams = Reader({**row, **traced}, names)
-        weights = network.init(_key(), hparams)
-        _, trained = jax.grad(loss, has_aux=True)(*weights, hparams, x, y)
-        return trained, run(weights, hparams, x, is_training=False)
-
-    x = jax.ShapeDtypeStruct((_PROBE_ROWS, *recipe.inputs), float_dtype())
-    y = jax.ShapeDtypeStruct((_PROBE_ROWS, *target.shape), target.dtype)
-    return {out.shape for out in jax.eval_shape(outputs, traced, x, y)}
-
-
-def _optimizer_reads(recipe: Recipe, row: Hparams) -> set[str]:
-    reader = Reader(row)
-
-    def step(weight: Array) -> PyTree:
-        transformation = recipe.optimizer(reader)
-        return transformation.update(weight, transformation.init(weight), weight)
-
-    with jax.numpy_dtype_promotion("standard"):
-        jax.eval_shape(step, jax.ShapeDtypeStruct((1,), np.float32))
-    return reader.names
+    asked = paths.names.intersection(dtype_of)
+    taken = [name for name in sorted(asked) if is_accepted([name], first_with(name))]
+    if not is_accepted(taken):  # somewhere else, or not all of them at the same time
+        taken = [name for name in taken if is_accepted([name])]
+    return asked - frozenset(taken if is_accepted(taken) else ())
 
 
 def _is_numeric(space: Space, name: str) -> bool:
+    if name not in space.entries:
+        return False
     values = space.levels_of(name)
     return values is None or all(map(is_number, values))
 
@@ -283,7 +196,3 @@ def _dtype(space: Space, name: str) -> str:
     if name in NINE:
         is_whole = NINE[name].domain.is_whole
     return "int32" if is_whole else float_dtype().name
-
-
-def _key() -> Key[Array, ""]:
-    return jax.random.key(0, impl=IMPLEMENTATION)

@@ -6,6 +6,7 @@ rung follows from the ladder and its own hyperparameters, and so do its bits.
 """
 
 import json
+import math
 from typing import NamedTuple
 
 from vtune.protocols import Hparams, Rung
@@ -104,3 +105,26 @@ class Ladder(NamedTuple):
         plain = {**self._asdict(), "cut": self.cut and self.cut._asdict(), "cells": [c._asdict() for c in self.cells]}
         del plain["expected_seconds"]
         return json.dumps(plain, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Ladder":
+        """Returns the ladder that ``to_json`` wrote; its expected seconds are not known.
+
+        Raises:
+            ValueError: for any other text.
+        """
+        try:
+            plain = json.loads(text)
+            cells = tuple(Cell(**cell) for cell in plain.pop("cells"))
+            cut = plain.pop("cut")
+            structural = tuple(plain.pop("structural"))
+            return cls(
+                **plain, structural=structural, cut=cut and Cut(**cut), cells=cells, expected_seconds=math.nan
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"ladder={text[:60]!r} is not what study.ladder gives ({error}). Write that.") from error
+
+    def covers(self, hparams: Hparams) -> bool:
+        """Whether a trial with these hyperparameters has a program here."""
+        rows = self.cut.rows(hparams["batch_size"]) if self.cut else None
+        return any(cell.holds(hparams, rows) for cell in self.cells)

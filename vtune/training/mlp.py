@@ -1,6 +1,6 @@
 """The multilayer perceptron, elastic in width and depth."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from itertools import pairwise
 from math import prod
 
@@ -18,22 +18,22 @@ ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "silu
 """By name. All map 0 to 0, which keeps padding at zero without a mask."""
 
 
-def _blocks(sizes: Mapping[str, int], shapes: Shapes) -> list[tuple[int, int]]:
-    """(inputs, outputs) of the output layer and then of each hidden one: a layer's place does not move with depth."""
-    widths = [prod(shapes.inputs), *[sizes["hidden"]] * sizes["layers"]]
-    return [(widths[-1], shapes.outputs), *pairwise(widths)]
+def _unit_names(names: Container[str], depth: int) -> list[str]:
+    """The name that holds the units of each hidden layer: one of its own, or the one that all share."""
+    return [f"hidden_{layer}" if "hidden_1" in names else "hidden" for layer in range(1, depth + 1)]
 
 
 def _row_macs(sizes: Mapping[str, int], shapes: Shapes) -> list[int]:
-    output, *hidden = (inputs * outputs for inputs, outputs in _blocks(sizes, shapes))
-    return [*hidden, output]
+    widths = [prod(shapes.inputs), *(sizes[name] for name in _unit_names(sizes, sizes["layers"])), shapes.outputs]
+    return [inputs * outputs for inputs, outputs in pairwise(widths)]
 
 
 class MLP(nnx.Module):
     """A multilayer perceptron: ``layers`` hidden layers of ``hidden`` units, and a linear layer on top.
 
-    Weights start lecun normal at the true fan-in and biases at zero, as Flax's. Hyperparameters: ``hidden`` and
-    ``layers`` (elastic: many sizes share a program), ``activation`` ("relu", "tanh", "gelu" or "silu").
+    Weights start lecun normal at the true fan-in and biases at zero, as Flax's. Hyperparameters: ``hidden``, or
+    ``hidden_1``, ``hidden_2`` and so on for a width of its own in each layer, and ``layers`` (elastic: many sizes share
+    a program); ``activation`` ("relu", "tanh", "gelu" or "silu").
 
     Example:
         >>> from flax import nnx
@@ -50,7 +50,7 @@ class MLP(nnx.Module):
         """Builds the network at its true size, or padded to ``shapes.sizes``.
 
         Args:
-            hparams: reads ``hidden``, ``layers`` and, with "relu" if absent, ``activation``.
+            hparams: reads ``layers``, ``hidden`` (or one a layer) and, with "relu" if absent, ``activation``.
             rngs: reads the stream ``params``.
             shapes: a row of x may have any shape; it is flattened.
         """
@@ -59,20 +59,27 @@ class MLP(nnx.Module):
             raise ValueError(f"activation={name!r} is not known; write one of {', '.join(ACTIVATIONS)}")
         self.activation = ACTIVATIONS[name]
         self.layers = hparams["layers"]
-        sizes = {size: padded_size(size, hparams, shapes) for size in self.elastic.names}
-        draws = truncated_normals(rngs.params(), _blocks(sizes, shapes))
+        self.depth = padded_size("layers", hparams, shapes)
+        names = _unit_names(hparams, self.depth)
+        widths = [prod(shapes.inputs), *(padded_size(name, hparams, shapes) for name in names)]
+        # A layer that a network does not have hands on what it is given, and there must be room for that.
+        self.room = max(widths[1:]) if "layers" in shapes.sizes else None
+        # The output comes first, as the place of a layer's draws must not move with the depth.
+        draws = truncated_normals(rngs.params(), [(self.room or widths[-1], shapes.outputs), *pairwise(widths)])
         fan_in = prod(shapes.inputs)
-        self.depth = sizes["layers"]
-        for layer in range(self.depth):
+        for layer, name in enumerate(names):
             is_active = layer < self.layers
-            setattr(self, f"hidden_{layer}", ElasticLinear(draws[1 + layer], fan_in, hparams["hidden"], is_active))
-            fan_in = hparams["hidden"]
+            setattr(self, f"hidden_{layer}", ElasticLinear(draws[1 + layer], fan_in, hparams[name], is_active))
+            fan_in = jnp.where(is_active, hparams[name], fan_in) if self.room else hparams[name]
         self.output = ElasticLinear(draws[0], fan_in, shapes.outputs)
 
     def __call__(self, x: Float[Array | np.ndarray, "batch *inputs"]) -> Float[Array, "batch outputs"]:
         """Returns logits, or the predicted targets of a regression."""
         x = jnp.asarray(x).reshape(x.shape[0], -1)
         for layer in range(self.depth):
-            hidden = self.activation(getattr(self, f"hidden_{layer}")(x))
-            x = hidden if layer == 0 else jnp.where(layer < self.layers, hidden, x)
+            linear = getattr(self, f"hidden_{layer}")
+            hidden = self.activation(linear(x[:, : linear.kernel.shape[0]]))
+            if self.room:
+                hidden = jnp.pad(hidden, ((0, 0), (0, self.room - hidden.shape[1])))
+            x = jnp.where(layer < self.layers, hidden, x) if self.room and layer else hidden
         return self.output(x)

@@ -1,6 +1,7 @@
 """The optimizers known by name: from a trial's scalars to an Optax transformation.
 
-They are built inside the trace, so their numbers are data: no ``inject_hyperparams``, no retrace for a value.
+A user's function of the same kind may take their place. They are built inside the trace, so their numbers are data:
+no ``inject_hyperparams``, no retrace for a value.
 """
 
 from collections.abc import Callable
@@ -33,3 +34,8 @@ def _sgd(hparams: Hparams) -> optax.GradientTransformation:
 
 
 OPTIMIZERS: dict[str, Optimizer] = {"adam": _adam, "momentum": _momentum, "rmsprop": _rmsprop, "sgd": _sgd}
+
+
+def named(hparams: Hparams) -> optax.GradientTransformation:
+    """The one that the trial's ``optimizer`` names: a string, and so a constant of each program."""
+    return OPTIMIZERS[hparams["optimizer"]](hparams)

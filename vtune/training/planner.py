@@ -1,12 +1,12 @@
 """Plans a ladder: how few programs, and how little padding, make a study take the least time."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 
 from vtune.protocols import Shapes
-from vtune.space import Space
+from vtune.space import Layer, Space
 from vtune.training.cost import VERSION, CostTable, cost_table, lanes_within, turn_seconds
 from vtune.training.devices import DeviceKind
 from vtune.training.elastic import Elastic
@@ -14,6 +14,9 @@ from vtune.training.ladder import Cell, Cut, Ladder
 
 _MAX_STEPS = 16
 """How many padded sizes are considered for one elastic hyperparameter."""
+
+_MAX_BOXES = 20_000
+"""How many boxes of sizes are considered; with many elastic hyperparameters, each has fewer padded sizes."""
 
 _SIMD_WIDTH = 16
 """Padded sizes of a long range are multiples of so many units."""
@@ -70,7 +73,7 @@ class Planner:
         lanes = self.lanes(num_weights, min(self.trials / structures, fitting))
         return self._ladder(None, [Cell({}, {}, None, is_shared=True, accumulates=False, lanes=lanes)], seconds)
 
-    def plan_elastic(self, elastic: Elastic) -> Ladder:
+    def plan_elastic(self, elastic: Elastic, names: Sequence[str]) -> Ladder:
         """Returns the cheapest of some ways to cut batches, each with the cheapest way to split the sizes.
 
         Every elastic range is cut into intervals, and the cells are their products; where a range is cut may differ
@@ -79,10 +82,11 @@ class Planner:
 
         Args:
             elastic: what the model declares.
+            names: of its elastic sizes in this space.
         """
         groups = {cut: self._groups(cut) for cut in _CUTS}
         few = {cut: kinds for cut, kinds in groups.items() if len(kinds) <= _MAX_GROUPS}
-        plans = [(*self._plan_groups(elastic, kinds), cut) for cut, kinds in few.items()]
+        plans = [(*self._plan_groups(elastic, names, kinds), cut) for cut, kinds in few.items()]
         seconds, cells, cut = min(plans, key=lambda plan: plan[0])
         return self._ladder(cut, cells, seconds)
 
@@ -97,8 +101,8 @@ class Planner:
             groups.setdefault(cut.rows(batch_size), []).append(batch_size)
         return groups
 
-    def _plan_groups(self, elastic: Elastic, groups: _Groups) -> tuple[float, list[Cell]]:
-        parts = [_Group(self, elastic, sizes, *key).plan() for key, sizes in groups.items()]
+    def _plan_groups(self, elastic: Elastic, names: Sequence[str], groups: _Groups) -> tuple[float, list[Cell]]:
+        parts = [_Group(self, elastic, tuple(names), sizes, *key).plan() for key, sizes in groups.items()]
         return sum(seconds for seconds, _ in parts), [cell for _, cells in parts for cell in cells]
 
     @cached_property
@@ -123,6 +127,13 @@ class Planner:
         low, high = interval
         return self.space.cdf(name, high) - self.space.cdf(name, low - 1)
 
+    def share_with_layer(self, layer: Layer, interval: _Interval) -> float:
+        """Returns the share with a layer, of the trials whose number of layers lies in the interval."""
+        low, high = interval
+        if layer.number > high:
+            return 0.0
+        return self.share(layer.layers, (max(low, layer.number), high)) / self.share(layer.layers, interval)
+
 
 @dataclass(frozen=True)
 class _Group:
@@ -130,6 +141,7 @@ class _Group:
 
     planner: Planner
     elastic: Elastic
+    names: tuple[str, ...]
     batch_sizes: list[int]
     rows: int
     is_shared: bool
@@ -142,11 +154,17 @@ class _Group:
 
     @cached_property
     def _names(self) -> list[str]:
-        return sorted(self.elastic.names, key=lambda name: (len(self._steps[name]), name))
+        """In the order in which their ranges are cut: the number of layers before what is there per layer."""
+        layer_of = self.planner.space.layer_of
+        return sorted(self.names, key=lambda name: (name in layer_of, len(self._steps[name]), name))
 
     @cached_property
     def _steps(self) -> dict[str, list[int]]:
-        return {name: padded_sizes(self.planner.space, name) for name in self.elastic.names}
+        for most in range(_MAX_STEPS, 0, -1):
+            steps = {name: padded_sizes(self.planner.space, name, most) for name in self.names}
+            if math.prod(len(sizes) * (len(sizes) + 1) // 2 for sizes in steps.values()) <= _MAX_BOXES:
+                return steps
+        return {name: whole_levels(self.planner.space, name)[-1:] for name in self.names}
 
     @cached_property
     def _turns(self) -> int:
@@ -154,33 +172,44 @@ class _Group:
         return max(self.planner.num_rows // size * math.ceil(size / self.rows) for size in self.batch_sizes)
 
     @cached_property
-    def _lane_seconds(self) -> dict[tuple[int, ...], float]:
-        """Seconds of one trial by padded sizes."""
-        planner = self.planner
+    def _known_seconds(self) -> dict[tuple[int, ...], float]:
+        return {}
 
-        def seconds(high: tuple[int, ...]) -> float:
-            macs = self.elastic.row_macs(dict(zip(self._names, high, strict=True)), planner.shapes)
-            return turn_seconds(planner.table, macs, self.rows) * self._turns * planner.epochs
-
-        return {high: seconds(high) for high in product(*(self._steps[name] for name in self._names))}
+    def _lane_seconds(self, high: tuple[int, ...]) -> float:
+        """Seconds of one trial with these padded sizes."""
+        if high not in self._known_seconds:
+            macs = self.elastic.row_macs(dict(zip(self._names, high, strict=True)), self.planner.shapes)
+            turn = turn_seconds(self.planner.table, macs, self.rows)
+            self._known_seconds[high] = turn * self._turns * self.planner.epochs
+        return self._known_seconds[high]
 
     def _split(self, box: tuple[_Interval, ...], share: float) -> _Split:
         """Cuts the ranges that ``box`` does not hold yet; ``best[end]`` is the cheapest way up to step ``end``."""
         planner = self.planner
         if len(box) == len(self._names):
-            seconds = self._lane_seconds[tuple(high for _, high in box)] * planner.trials * share
+            seconds = self._lane_seconds(tuple(high for _, high in box)) * planner.trials * share
             return seconds + planner.table.compile_seconds * planner.num_structures, [(box, share)]
         name = self._names[len(box)]
-        steps = self._steps[name]
-        starts = [int(planner.space.support(name)[0]), *(step + 1 for step in steps[:-1])]
+        lowest, used = int(planner.space.support(name)[0]), self._share_used(name, box)
+        steps = self._steps[name] if used else [lowest]
+        starts = [lowest, *(step + 1 for step in steps[:-1])]
         best: list[_Split] = [(0.0, [])]
         for end, high in enumerate(steps, start=1):
             options = []
             for start, low in enumerate(starts[:end]):
-                seconds, boxes = self._split((*box, (low, high)), share * planner.share(name, (low, high)))
+                # A trial that does not use a size has the lowest: see ``Usage.complete``.
+                part = used * planner.share(name, (low, high)) + (1 - used) * (low == lowest)
+                seconds, boxes = self._split((*box, (low, high)), share * part)
                 options.append((best[start][0] + seconds, best[start][1] + boxes))
             best.append(min(options, key=lambda option: option[0]))
         return best[-1]
+
+    def _share_used(self, name: str, box: tuple[_Interval, ...]) -> float:
+        """The share of a box's trials that have the layer which a size belongs to."""
+        layer = self.planner.space.layer_of.get(name)
+        if layer is None or layer.layers not in self._names:
+            return 1.0
+        return self.planner.share_with_layer(layer, box[self._names.index(layer.layers)])
 
     def _cell(self, box: tuple[_Interval, ...], share: float) -> Cell:
         low = {name: low for name, (low, _) in zip(self._names, box, strict=True)}
@@ -190,16 +219,21 @@ class _Group:
         return Cell(low, high, self.rows, self.is_shared, max(self.batch_sizes) > self.rows, lanes)
 
 
-def padded_sizes(space: Space, name: str) -> list[int]:
+def padded_sizes(space: Space, name: str, most: int = _MAX_STEPS) -> list[int]:
     """Returns the sizes that a program for part of an elastic range may be padded to, ascending.
 
     They are the values themselves where there are few; of a long range, multiples of the SIMD width
     and its end.
+
+    Args:
+        space: of the study.
+        name: of the elastic hyperparameter.
+        most: how many; of a long range there may be one more.
     """
     levels = whole_levels(space, name)
-    if len(levels) <= _MAX_STEPS:
+    if len(levels) <= most:
         return levels
-    stride = _SIMD_WIDTH * math.ceil((levels[-1] - levels[0]) / (_SIMD_WIDTH * _MAX_STEPS))
+    stride = _SIMD_WIDTH * math.ceil((levels[-1] - levels[0]) / (_SIMD_WIDTH * most))
     first = math.ceil(levels[0] / stride) * stride
     return [min(size, levels[-1]) for size in range(first, levels[-1] + stride, stride)]
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,18 +16,31 @@ from vtune.training.devices import Device, kind_of
 from vtune.training.inspection import inspect, refuse_unread, warn_of_many_programs
 from vtune.training.networks import ModelFn
 from vtune.training.objective import Objective
-from vtune.training.optimizers import OPTIMIZERS
+from vtune.training.optimizers import OPTIMIZERS, Optimizer, named
 from vtune.training.planner import Planner
+from vtune.training.probes import Probe
 from vtune.training.queue import ChunkQueue
 from vtune.training.task import Recipe
+from vtune.training.usage import Usage
 
 _MAX_LEVELS = 32
 """How many values of a constant are looked at to find the largest model."""
 
 
-def complete(space: Space) -> Space:
-    """Returns the space with the default of every name of the nine that it leaves out."""
-    return Space.of({**DEFAULTS, **space.entries})
+class Setup(NamedTuple):
+    """What trains the trials of a study, and what tells which hyperparameters a trial uses."""
+
+    executor: ChunkQueue
+    usage: Usage
+
+
+def complete(space: Space, optimizer: str = DEFAULTS["optimizer"]) -> Space:
+    """Returns the space with the default of every name that it leaves out, and the optimizer by its name.
+
+    What varies keeps its order, so that a point of the one is a point of the other.
+    """
+    defaults = {**DEFAULTS, "optimizer": optimizer}
+    return Space.of({**space.written, **{name: defaults[name] for name in defaults if name not in space.written}})
 
 
 def set_up(
@@ -36,21 +49,21 @@ def set_up(
     data: Data,
     *,
     objective: Objective,
-    optimizer: str,
+    optimizer: str | Optimizer,
     root: UInt32[np.ndarray, "2"],
     trials: int,
     epochs: int,
     chunk: int | str,
     devices: Sequence[Device],
-) -> ChunkQueue:
-    """Returns the executor of a study, its ladder planned.
+) -> Setup:
+    """Returns the executor of a study, its ladder planned, and what tells which hyperparameters a trial uses.
 
     Args:
         model_fn: returns a Flax module.
         space: as the user wrote it.
         data: rows to train and to measure on.
         objective: what is minimised and measured.
-        optimizer: by name.
+        optimizer: by name, or a function from a trial's hyperparameters to an Optax transformation.
         root: words of the study's root key.
         trials: declared, in all.
         epochs: of one trial at most.
@@ -58,26 +71,46 @@ def set_up(
         devices: to train on.
 
     Raises:
-        TypeError: the model function returns no Flax module.
+        TypeError: the model function returns no Flax module, or the optimizer no Optax transformation.
         ValueError: for whatever cannot be trained: see ``inspect`` and ``refuse_unread``.
     """
-    if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer={optimizer!r} is not known; {did_you_mean(str(optimizer), OPTIMIZERS)}")
-    whole = complete(space)
+    _check_optimizer(optimizer, space)
+    whole = complete(space, optimizer if isinstance(optimizer, str) else DEFAULTS["optimizer"])
     _check_batch_size(whole, data, is_default="batch_size" not in space.entries)
-    recipe = Recipe(model_fn, OPTIMIZERS[optimizer], objective.loss, objective.metrics, data.inputs, data.outputs)
+    step = named if isinstance(optimizer, str) else optimizer
+    recipe = Recipe(model_fn, step, objective.loss, objective.metrics, data.inputs, data.outputs)
     y = data.train[1]
-    findings = inspect(recipe, whole, jax.ShapeDtypeStruct(y.shape[1:], y.dtype))
+    findings = inspect(Probe(recipe, jax.ShapeDtypeStruct(y.shape[1:], y.dtype)), whole)
     refuse_unread(space, findings)
     warn_of_many_programs(whole, findings)
+    usage = Usage(whole, findings.reads)
     shapes, kind = Shapes(data.inputs, data.outputs), kind_of(devices[0])
     planner = Planner(whole, findings.structural, shapes, data.num_train, trials, epochs, kind, data.dtype.name, chunk)
     if findings.elastic:
-        return ChunkQueue(recipe, planner.plan_elastic(findings.elastic), findings.traced, data, root, devices)
-    alone = ChunkQueue(recipe, planner.plan_opaque(1, 1), findings.traced, data, root, devices)
-    sizes = [_size(alone, row) for row in _large_rows(whole, findings.structural)]
-    ladder = planner.plan_opaque(*(max(numbers) for numbers in zip(*sizes, strict=True)))
-    return ChunkQueue(recipe, ladder, findings.traced, data, root, devices)
+        ladder = planner.plan_elastic(findings.elastic, findings.sizes)
+    else:
+        alone = ChunkQueue(recipe, planner.plan_opaque(1, 1), findings.traced, data, root, devices)
+        rows = [usage.complete(usage.used(row)) for row in _large_rows(whole, findings.structural)]
+        sizes = [_size(alone, row) for row in rows]
+        ladder = planner.plan_opaque(*(max(numbers) for numbers in zip(*sizes, strict=True)))
+    return Setup(ChunkQueue(recipe, ladder, findings.traced, data, root, devices), usage)
+
+
+def _check_optimizer(optimizer: Any, space: Space) -> None:
+    if callable(optimizer):
+        return
+    values = space.levels_of("optimizer") if "optimizer" in space.entries else None
+    if values is not None and optimizer != DEFAULTS["optimizer"]:
+        raise ValueError(
+            f"optimizer={optimizer!r}, and the space has an 'optimizer' as well. Leave one of the two out: the space's "
+            "varies from trial to trial."
+        )
+    for name in values or [optimizer]:
+        if not isinstance(name, str) or name not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer={name!r} is not known; {did_you_mean(str(name), OPTIMIZERS)} A function of hparams that "
+                "returns an Optax transformation may stand for one: optimizer=lambda hparams: optax.adamw(...)."
+            )
 
 
 def _check_batch_size(space: Space, data: Data, is_default: bool) -> None:

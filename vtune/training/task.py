@@ -12,9 +12,9 @@ from jaxtyping import Float, Int, Key, PyTree
 
 from vtune.keys import IMPLEMENTATION, Purpose
 from vtune.protocols import RUNNING, Hparams, LaneState, Shapes, Task
-from vtune.training.losses import Metric, RowLoss
+from vtune.training.losses import LOSSES, METRICS, Metric, RowLoss
 from vtune.training.networks import ModelFn, Network
-from vtune.training.optimizers import Optimizer
+from vtune.training.optimizers import Optimizer, named
 
 
 class Recipe(NamedTuple):
@@ -35,6 +35,11 @@ class Recipe(NamedTuple):
     metrics: tuple[Metric, ...]
     inputs: tuple[int, ...]
     outputs: int
+
+    @property
+    def is_vtunes_own(self) -> bool:
+        """Whether optimizer, loss and metrics are vtune's, and so always do the same."""
+        return self.optimizer is named and self.loss in LOSSES.values() and set(self.metrics) <= set(METRICS.values())
 
     def network(self, sizes: Sequence[tuple[str, int]] = ()) -> Network:
         """Returns the network padded to these elastic sizes, or at its true size where none is given."""
