@@ -10,6 +10,7 @@ import pytest
 from tests.test_tables import result_of, table_of
 from vtune.cli import main
 from vtune.parameters import integers, loguniform
+from vtune.results.plans import Plans
 from vtune.results.store import Folder
 from vtune.space import default_space
 
@@ -23,7 +24,7 @@ def study_of(**changes: Any) -> SimpleNamespace:
 
 
 class Search:
-    """Stands in for ``vtune.study.search``: keeps how it was called, returns or raises what it was given."""
+    """Stands in for ``vtune.searching.search``: keeps how it was called, returns or raises what it was given."""
 
     def __init__(self):
         self.outcome: SimpleNamespace | BaseException = study_of()
@@ -37,9 +38,9 @@ class Search:
 
 @pytest.fixture
 def search(monkeypatch):
-    module, search = ModuleType("vtune.study"), Search()
+    module, search = ModuleType("vtune.searching"), Search()
     module.search = search  # pyright: ignore[reportAttributeAccessIssue]  (a stand-in)
-    monkeypatch.setitem(sys.modules, "vtune.study", module)
+    monkeypatch.setitem(sys.modules, "vtune.searching", module)
     return search
 
 
@@ -167,7 +168,7 @@ def test_help_and_version(capsys, option):
 @pytest.fixture
 def folder(tmp_path):
     record = {"data": "Data(10 classes)", "metric": "accuracy", "seconds": 1.5}
-    Folder(tmp_path / "study").write(record, table_of(*(result_of(i, i / 100) for i in range(12))))
+    Folder(tmp_path / "study").write(record, table_of(*(result_of(i, i / 100) for i in range(12))), Plans([]).table)
     return str(tmp_path / "study")
 
 

@@ -70,7 +70,7 @@ class Recorder:
         self._note("trials_done", (count, num_diverged, best_score))
 
     def round_done(self, round, num_rounds):
-        self.rows_in_folder.append(len(read_folder(self._folder)[1]))
+        self.rows_in_folder.append(len(read_folder(self._folder).trials))
         self._note("round_done", round)
 
     def close(self):
@@ -324,7 +324,8 @@ def test_where_all_diverged_the_trials_are_there(all_diverged):
     assert "8 diverged\nno trial has a finite score yet" in all_diverged.summary()
     assert all_diverged._repr_html_().count("<tr>") == TRIALS + 1
     assert all_diverged.trial(2).params["learning_rate"] >= 1e20
-    record, trials, _ = read_folder(all_diverged.folder.path)
+    held = read_folder(all_diverged.folder.path)
+    record, trials = held.record, held.trials
     assert (record["metric"], trials["status"].tolist()) == ("accuracy", ["diverged"] * TRIALS)
 
 
@@ -336,7 +337,8 @@ def test_the_folder_is_written_after_each_round(study, recorder):
 
 
 def test_the_folder_tells_what_the_study_tells(study, folder):
-    record, trials, curves = read_folder(folder)
+    held = read_folder(folder)
+    record, trials, curves = held.record, held.trials, held.curves
     assert trials.index.tolist() == study.top(TRIALS).index.tolist()
     pd.testing.assert_frame_equal(trials.sort_index(), study.trials, check_dtype=False, rtol=1e-15)
     pd.testing.assert_frame_equal(curves.sort_index(), study.curves, rtol=1e-15)
@@ -382,7 +384,8 @@ def test_ctrl_c_keeps_what_was_trained(tmp_path, study, interrupts, names):
     if interrupts == "begin":
         assert list(tmp_path.iterdir()) == []
         return
-    record, trials, curves = read_folder(tmp_path)
+    held = read_folder(tmp_path)
+    record, trials, curves = held.record, held.trials, held.curves
     assert record["trials"] == TRIALS
     assert sorted(trials.index) == [0, 1, 2, 3]  # one chunk of the two
     for name in ("learning_rate", "score"):
@@ -395,7 +398,7 @@ def test_ctrl_c_between_rounds_keeps_the_round(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         search(strategy=vtune.strategies.coarse_to_fine(rounds=2), folder=tmp_path, progress=recorder)
     assert recorder.names == ["say", "begin", "trials_done", "round_done", "close"]
-    assert sorted(read_folder(tmp_path)[1].index) == [0, 1, 2, 3]
+    assert sorted(read_folder(tmp_path).trials.index) == [0, 1, 2, 3]
 
 
 def test_an_error_of_a_worker_reaches_the_caller(tmp_path, monkeypatch):
@@ -411,7 +414,7 @@ def test_an_error_of_a_worker_reaches_the_caller(tmp_path, monkeypatch):
     monkeypatch.setattr(Worker, "train", train)
     with pytest.raises(RuntimeError, match="the device is gone"):
         search(folder=tmp_path)
-    assert sorted(read_folder(tmp_path)[1].index) == [0, 1, 2, 3]
+    assert sorted(read_folder(tmp_path).trials.index) == [0, 1, 2, 3]
 
 
 # The same again, and otherwise

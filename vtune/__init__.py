@@ -14,8 +14,9 @@ from vtune.parameters import (
     uniform,
 )
 from vtune.protocols import Shapes
+from vtune.searching import search
 from vtune.space import Space, default_space, per_layer
-from vtune.study import Study, search
+from vtune.study import Study
 from vtune.training.mlp import MLP
 from vtune.versions import refuse_broken_jax as _refuse_broken_jax
 

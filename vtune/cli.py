@@ -93,7 +93,7 @@ def _search(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, optimizer: str) -> None:
-    from vtune.study import search
+    from vtune.searching import search
     from vtune.training.mlp import MLP
 
     options = {name: getattr(arguments, name) for name in ("strategy", "trials", "epochs", "chunk", "seed", "folder")}
@@ -111,8 +111,8 @@ def _show(arguments: argparse.Namespace) -> None:
     from vtune.results.store import read_folder
     from vtune.results.summary import summary
 
-    record, trials, _ = read_folder(arguments.folder)
-    print(summary(trials, data=record["data"], metric=record["metric"], seconds=record["seconds"]))
+    held = read_folder(arguments.folder)
+    print(summary(held.trials, **{name: held.record[name] for name in ("data", "metric", "seconds")}))
 
 
 def _fail(message: str, code: int) -> int:

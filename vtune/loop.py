@@ -93,7 +93,7 @@ class Loop:
         """Returns the plan with the trials that the user starts with, and NaN for what a trial does not use."""
         usage, points = self.study.usage, np.array(asked.points)
         for lane in self._started(asked):
-            (point,) = self.study.space.encode([self.start[asked.trial_id[lane]]])
+            (point,) = self.study.space.encode([self.start[int(asked.trial_id[lane])]])
             points[lane] = np.where(np.isnan(point), points[lane], point)
         asked = asked._replace(points=points)
         used = [usage.used(row) for row in self._rows(asked)]
@@ -108,7 +108,9 @@ class Loop:
         """Returns a value for every name of each trial of a plan, also for those that it does not use."""
         rows = self.study.usage.space.rows(np.nan_to_num(plan.points))
         for lane in self._started(plan):
-            rows[lane].update(self.start[plan.trial_id[lane]])  # exactly as written, where a point only comes close
+            rows[lane].update(
+                self.start[int(plan.trial_id[lane])]
+            )  # exactly as written, where a point only comes close
         return rows
 
     def _train(self, plan: Plan, round: int) -> Float32[np.ndarray, " lanes"]:

@@ -34,6 +34,8 @@ class Axis(NamedTuple):
 class Plan(NamedTuple):
     """What a strategy wants trained next: one row a lane, padded to the strategy's ``max_lanes``.
 
+    Arrays of JAX to a strategy, of NumPy to what trains and records it.
+
     Attributes:
         trial_id: never reused; rising in every plan.
         parent: the trial's own id to continue it, another's to start from a copy of its weights, ``FRESH``

@@ -275,6 +275,23 @@ class Space:
             points[used, position] = parameter.encode([rows[number][name] for number in used])
         return points
 
+    def nearest(self, row: Mapping[str, Any]) -> dict[str, Value]:
+        """Returns what a trial has of the names that vary, with each value as trials of this space have it.
+
+        Args:
+            row: values by name; one that is left out, or NaN, is left out.
+
+        Raises:
+            ValueError: for a name that is unknown, or a value that the space cannot give.
+
+        Example:
+            >>> Space.of({"layers": integers(1, 4), "decay": 0.0}).nearest({"layers": 2.0, "decay": 0.0})
+            {'layers': 2}
+        """
+        self._check_row(row)
+        given = {name: row[name] for name in self.parameters if not _is_missing(row.get(name, math.nan))}
+        return {name: self.parameters[name].nearest(value) for name, value in given.items()}
+
     def support(self, name: str) -> tuple[Number, Number]:
         """Returns the smallest and the largest number that the name can take, both the same where it is fixed.
 

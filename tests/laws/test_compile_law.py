@@ -5,8 +5,8 @@ import pytest
 
 from tests.compilations import Compilations
 from vtune.parameters import choice, integers, loguniform
+from vtune.searching import search
 from vtune.strategies import coarse_to_fine
-from vtune.study import search
 from vtune.training.mlp import MLP
 
 SPACE = {

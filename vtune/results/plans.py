@@ -8,7 +8,6 @@ import pandas as pd
 
 from vtune.protocols import Plan
 
-_FACTS = ("lane", "parent", "budget")
 _POINT = "point."
 """What begins the names of columns that hold a coordinate."""
 
@@ -25,16 +24,15 @@ class Plans:
     Example:
         >>> plans = Plans(["layers"])
         >>> plans.add(Plan(*map(np.array, ([0, -1], [-1, -1], [[0.25], [0.5]], [5, 5], [True, False]))))
-        >>> plans.table
-                        lane  parent  budget  point.layers
-        round trial_id
-        0     0            0      -1       5          0.25
+        >>> plans.table.reset_index().to_dict("records")
+        [{'round': 0, 'trial_id': 0, 'lane': 0, 'parent': -1, 'budget': 5, 'point.layers': 0.25}]
     """
 
     def __init__(self, names: Sequence[str], table: pd.DataFrame | None = None):
         """Begins without plans, or with those of a ``table`` that was kept."""
         self.names = tuple(names)
-        self._rounds = [] if table is None else [rows.droplevel("round") for _, rows in table.groupby("round")]
+        self._points = [_POINT + name for name in names]
+        self._rounds: list[dict[str, np.ndarray]] = [] if table is None else _rounds_of(table.reset_index())
 
     def __len__(self) -> int:
         """The number of plans."""
@@ -43,9 +41,10 @@ class Plans:
     def add(self, plan: Plan) -> None:
         """Adds the next plan: its active rows, as they ran."""
         lanes = np.flatnonzero(plan.active)
-        facts = {"lane": lanes, "parent": plan.parent[lanes], "budget": plan.budget[lanes]}
-        points = {_POINT + name: plan.points[lanes, axis] for axis, name in enumerate(self.names)}
-        self._rounds.append(pd.DataFrame({**facts, **points}, pd.Index(plan.trial_id[lanes], name="trial_id")))
+        facts = {"trial_id": plan.trial_id, "parent": plan.parent, "budget": plan.budget}
+        points = dict(zip(self._points, np.asarray(plan.points).T, strict=True))
+        columns = {name: np.asarray(column)[lanes] for name, column in (facts | points).items()}
+        self._rounds.append({"round": np.full(len(lanes), len(self)), "lane": lanes, **columns})
 
     def plan(self, round: int, asked: Plan) -> Plan:
         """Returns the plan of a round, in the shape of what the strategy asks for now.
@@ -54,22 +53,28 @@ class Plans:
             round: counted from 0.
             asked: a plan of the same strategy, whose padding is kept.
         """
-        rows = self._rounds[round]
-        points = rows[[_POINT + name for name in self.names]].to_numpy(np.float32)
-        kept = Plan(rows.index.to_numpy(), rows["parent"], points, rows["budget"], np.ones(len(rows), bool))
-        padding = asked._replace(active=np.zeros_like(asked.active))
-        return Plan(*(_with_rows(*pair, rows["lane"]) for pair in zip(padding, kept, strict=True)))
+        kept = self._rounds[round]
+        points = np.stack([kept[name] for name in self._points], axis=1)
+        rows = {**kept, "points": points, "active": np.ones(len(points), bool)}
+        padding = asked._replace(active=np.zeros_like(asked.active))._asdict()
+        return Plan(**{name: _with_rows(column, rows[name], kept["lane"]) for name, column in padding.items()})
 
     @property
     def table(self) -> pd.DataFrame:
         """One row a trial of a plan, indexed by ``round`` and ``trial_id``: its lane, parent, budget and point."""
-        if self._rounds:
-            return pd.concat(dict(enumerate(self._rounds)), names=["round"])
-        index = pd.MultiIndex.from_arrays([[], []], names=["round", "trial_id"])
-        return pd.DataFrame({name: [] for name in (*_FACTS, *(_POINT + name for name in self.names))}, index)
+        names = ["round", "trial_id", "lane", "parent", "budget", *self._points]
+        none = [np.empty(0)]
+        columns = {name: np.concatenate([kept[name] for kept in self._rounds] or none) for name in names}
+        return pd.DataFrame(columns).set_index(["round", "trial_id"])
 
 
-def _with_rows(column: Any, rows: Any, lanes: pd.Series) -> np.ndarray:
+def _rounds_of(table: pd.DataFrame) -> list[dict[str, np.ndarray]]:
+    columns = {str(name): column.to_numpy() for name, column in table.items()}
+    rounds = np.unique(columns["round"])
+    return [{name: column[columns["round"] == round] for name, column in columns.items()} for round in rounds]
+
+
+def _with_rows(column: Any, rows: np.ndarray, lanes: np.ndarray) -> Any:
     changed = np.array(column)
-    changed[lanes.to_numpy()] = rows
+    changed[lanes] = rows
     return changed

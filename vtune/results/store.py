@@ -4,9 +4,11 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +19,12 @@ from vtune.results.tables import Table
 _FORMAT = "vtune study 2"
 _STUDY, _TRIALS, _CURVES, _PLANS = "study.json", "trials.csv", "curves.csv", "plans.csv"
 
+_EXACT = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+"""How pandas is told to read the very numbers that were written; from 3.1 on it always does."""
 
-class Held(NamedTuple):
+
+@dataclass(frozen=True)
+class Held:
     """What a folder holds.
 
     Attributes:
@@ -36,8 +42,12 @@ class Held(NamedTuple):
 
     def curves_of(self, trial_id: int) -> Float[np.ndarray, "epochs metrics"]:
         """Returns the curves of a trial; of one that diverged at once, none."""
-        ids = self.curves.index.get_level_values("trial_id")
-        return self.curves[ids == trial_id].sort_index().to_numpy(np.float64)
+        rows = self._curves_by_trial.get(trial_id)
+        return np.empty((0, self.curves.shape[1])) if rows is None else rows.sort_index().to_numpy(np.float64)
+
+    @cached_property
+    def _curves_by_trial(self) -> dict[Any, pd.DataFrame]:
+        return dict(iter(self.curves.groupby("trial_id")))
 
     def facts_of(self, trial_id: int) -> dict[str, Any]:
         """Returns what is known of a trial beside its hyperparameters and curves, as ``TrialResult`` names it."""
@@ -103,8 +113,9 @@ class Folder:
         Example:
             >>> import tempfile
             >>> from vtune.results.plans import Plans
+            >>> table = Table(["layers"], ["loss"], is_maximized=False)
             >>> with tempfile.TemporaryDirectory() as path:
-            ...     Folder(path).write({"seed": 0}, Table(["layers"], ["loss"], is_maximized=False), Plans(["layers"]).table)
+            ...     Folder(path).write({"seed": 0}, table, Plans(["layers"]).table)
             ...     read_folder(path).record
             {'seed': 0}
         """
@@ -211,8 +222,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
 def _read_table(path: Path, index: str | list[str], **options: Any) -> pd.DataFrame:
     try:
         # "None" and "NA" may be choices; a missing number is an empty cell.
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip", **options)
-        return table.set_index(index)
+        return pd.read_csv(path, keep_default_na=False, na_values=[""], **_EXACT, **options).set_index(index)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"{path} cannot be read as a table ({error}); restore it, or search again in a new folder"

@@ -69,7 +69,9 @@ class Factory:
         check_count("epochs", epochs, least=1, example=20)
         stages = (*earlier, trials)
         if any(later <= before for before, later in pairwise(stages)):
-            raise ValueError(f"trials={trials}: the search had {max(earlier)} already. Write trials={max(earlier) + 64}.")
+            raise ValueError(
+                f"trials={trials}: the search had {max(earlier)} already. Write trials={max(earlier) + 64}."
+            )
         return self.build(tuple(axes), stages, epochs, **self.settings)
 
     def __repr__(self) -> str:

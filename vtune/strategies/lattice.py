@@ -36,12 +36,13 @@ def grid() -> Factory:
 
 @lru_cache
 def _grid(axes: tuple[Axis, ...], stages: tuple[int, ...], epochs: int) -> Strategy:
-    if len(stages) > 1:
+    trials, *more = stages
+    if more:
         raise ValueError(
-            f"trials={stages[-1]}: a grid of {stages[0]} trials is no part of a larger one, so it cannot be continued. "
+            f"trials={more[-1]}: a grid of {trials} trials is no part of a larger one, so it cannot be continued. "
             "Write another folder, or strategy='random'."
         )
-    counts = values_per_axis(axes, stages[0])
+    counts = values_per_axis(axes, trials)
     columns = [spread(axis, count) for axis, count in zip(axes, counts, strict=True)]
 
     def points_of(key: Key[Array, ""], trial_ids: Int[Array, " lanes"]) -> Float[Array, "lanes axes"]:

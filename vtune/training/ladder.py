@@ -118,9 +118,7 @@ class Ladder(NamedTuple):
             cells = tuple(Cell(**cell) for cell in plain.pop("cells"))
             cut = plain.pop("cut")
             structural = tuple(plain.pop("structural"))
-            return cls(
-                **plain, structural=structural, cut=cut and Cut(**cut), cells=cells, expected_seconds=math.nan
-            )
+            return cls(**plain, structural=structural, cut=cut and Cut(**cut), cells=cells, expected_seconds=math.nan)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"ladder={text[:60]!r} is not what study.ladder gives ({error}). Write that.") from error
 

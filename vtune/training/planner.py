@@ -1,11 +1,14 @@
 """Plans a ladder: how few programs, and how little padding, make a study take the least time."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from vtune.protocols import Shapes
+import numpy as np
+
+from vtune.protocols import Hparams, Shapes
 from vtune.space import Layer, Space
 from vtune.training.cost import VERSION, CostTable, cost_table, lanes_within, turn_seconds
 from vtune.training.devices import DeviceKind
@@ -89,6 +92,33 @@ class Planner:
         plans = [(*self._plan_groups(elastic, names, kinds), cut) for cut, kinds in few.items()]
         seconds, cells, cut = min(plans, key=lambda plan: plan[0])
         return self._ladder(cut, cells, seconds)
+
+    def check(self, ladder: Ladder, large: Sequence[Hparams]) -> None:
+        """Refuses a ladder that was planned for another search.
+
+        Args:
+            ladder: given by the user, or by the folder of a search that goes on.
+            large: complete trials, the largest of the space among them.
+
+        Raises:
+            ValueError: for one of other types or constants, or in which a trial has no place.
+        """
+        advice = "Write ladder='auto', or what study.ladder gives for a search of the same space and model."
+        if (ladder.dtype, ladder.structural) != (self.dtype, self.structural):
+            raise ValueError(
+                f"ladder: it is for {ladder.dtype} and the constants {list(ladder.structural)}, but this search has "
+                f"{self.dtype} and {list(self.structural)}. {advice}"
+            )
+        lowest = dict(self.space.rows(np.zeros((1, len(self.space.axes))))[0])
+        for hparams in (lowest, *large):
+            if not ladder.covers(hparams):
+                raise ValueError(f"ladder: a trial with {dict(hparams)} has no place in it. {advice}")
+        if ladder.device != self.kind.name:
+            warnings.warn(
+                f"the ladder was planned for {ladder.device!r} and this device is {self.kind.name!r}: trials cannot be "
+                "compared bit for bit, and chunks may not fit it. Write ladder='auto' for one that does.",
+                stacklevel=2,
+            )
 
     def _ladder(self, cut: Cut | None, cells: list[Cell], seconds: float) -> Ladder:
         num_rungs = len(cells) * min(self.num_structures, self.trials)

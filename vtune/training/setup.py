@@ -14,6 +14,7 @@ from vtune.protocols import Hparams, Shapes
 from vtune.space import Space
 from vtune.training.devices import Device, kind_of
 from vtune.training.inspection import inspect, refuse_unread, warn_of_many_programs
+from vtune.training.ladder import Ladder
 from vtune.training.networks import ModelFn
 from vtune.training.objective import Objective
 from vtune.training.optimizers import OPTIMIZERS, Optimizer, named
@@ -55,6 +56,7 @@ def set_up(
     epochs: int,
     chunk: int | str,
     devices: Sequence[Device],
+    ladder: str = "auto",
 ) -> Setup:
     """Returns the executor of a study, its ladder planned, and what tells which hyperparameters a trial uses.
 
@@ -69,6 +71,7 @@ def set_up(
         epochs: of one trial at most.
         chunk: lanes of every chunk, or "auto".
         devices: to train on.
+        ladder: JSON of one that was planned before, or "auto".
 
     Raises:
         TypeError: the model function returns no Flax module, or the optimizer no Optax transformation.
@@ -86,14 +89,21 @@ def set_up(
     usage = Usage(whole, findings.reads)
     shapes, kind = Shapes(data.inputs, data.outputs), kind_of(devices[0])
     planner = Planner(whole, findings.structural, shapes, data.num_train, trials, epochs, kind, data.dtype.name, chunk)
-    if findings.elastic:
-        ladder = planner.plan_elastic(findings.elastic, findings.sizes)
+
+    def queue(ladder: Ladder) -> ChunkQueue:
+        return ChunkQueue(recipe, ladder, findings.traced, data, root, devices)
+
+    large = [usage.complete(usage.used(row)) for row in _large_rows(whole, findings.structural)]
+    if ladder != "auto":
+        planned = Ladder.from_json(ladder)
+        planner.check(planned, large)
+    elif findings.elastic:
+        planned = planner.plan_elastic(findings.elastic, findings.sizes)
     else:
-        alone = ChunkQueue(recipe, planner.plan_opaque(1, 1), findings.traced, data, root, devices)
-        rows = [usage.complete(usage.used(row)) for row in _large_rows(whole, findings.structural)]
-        sizes = [_size(alone, row) for row in rows]
-        ladder = planner.plan_opaque(*(max(numbers) for numbers in zip(*sizes, strict=True)))
-    return Setup(ChunkQueue(recipe, ladder, findings.traced, data, root, devices), usage)
+        alone = queue(planner.plan_opaque(1, 1))
+        sizes = [_size(alone, row) for row in large]
+        planned = planner.plan_opaque(*(max(numbers) for numbers in zip(*sizes, strict=True)))
+    return Setup(queue(planned), usage)
 
 
 def _check_optimizer(optimizer: Any, space: Space) -> None:

@@ -1,0 +1,188 @@
+"""``search``: checks what it is asked, puts together all that a study takes, and runs its loop."""
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import closing
+from inspect import signature
+from os import PathLike
+from typing import Any
+
+import jax
+from jax import Array
+from jaxtyping import Key, UInt32
+
+from vtune.data import Data
+from vtune.keys import Purpose, from_words, seed_words, study_key
+from vtune.loop import Loop
+from vtune.progress import Progress, make_progress
+from vtune.protocols import StrategyFactory
+from vtune.results.plans import Plans
+from vtune.results.store import Folder
+from vtune.results.tables import Table
+from vtune.resuming import check_same, stages
+from vtune.space import Space
+from vtune.start import first_trials
+from vtune.strategies.factories import check_count
+from vtune.strategies.names import by_name
+from vtune.study import Study
+from vtune.training.devices import Device, local_devices
+from vtune.training.losses import RowLoss
+from vtune.training.networks import ModelFn
+from vtune.training.objective import kind_needed, make_objective
+from vtune.training.optimizers import Optimizer
+from vtune.training.setup import set_up
+
+
+def search(
+    model_fn: ModelFn,
+    space: Space | Mapping[str, Any],
+    data: Any = None,
+    *,
+    strategy: str | StrategyFactory = "coarse_to_fine",
+    trials: int = 256,
+    epochs: int = 20,
+    optimizer: str | Optimizer = "adam",
+    loss: str | RowLoss = "auto",
+    metric: str | RowLoss = "auto",
+    direction: str = "auto",
+    select: str = "last",
+    finalists: int = 0,
+    start: Any = None,
+    seed: int = 0,
+    folder: str | PathLike[str] | None = None,
+    chunk: int | str = "auto",
+    ladder: str = "auto",
+    devices: int | Sequence[Device] | None = None,
+    progress: bool | Progress = True,
+) -> Study:
+    """Tries hyperparameters at random, zooms in on the best, and trains many networks at a time.
+
+    Every trial is the experiment it would be alone: its result depends on the seed and on its own hyperparameters,
+    and not on which trials are trained beside it, in which order, or on how many devices.
+
+    Args:
+        model_fn: ``model_fn(hparams, rngs, shapes)`` returns a Flax module (nnx or linen); it is called with those of
+            the three arguments that it names. ``vtune.MLP`` is one.
+        space: names to parameter types (``vtune.loguniform(1e-4, 1.0)``), distributions of Optuna, or plain values.
+            Of the nine that vtune knows by name, one left out takes its default.
+        data: ``(x, y)``, of which 20 % are held out to score trials; a ``vtune.Data``; or None for the digits of
+            scikit-learn, 60 % to train, 20 % to score trials and 20 % to test the winner.
+        strategy: what to try next: a name in ``vtune.strategies``, or one of its objects.
+        trials: how many to try in all.
+        epochs: how long each trains. An epoch is ``rows // batch_size`` mini-batches of a fresh permutation.
+        optimizer: "adam", "momentum", "rmsprop" or "sgd", as in Optax; or a function from a trial's hyperparameters to
+            an Optax transformation. ``"optimizer": vtune.choice(["momentum", "adam"])`` in the space tries several.
+        loss: "cross_entropy", "mse", or a function of (outputs, y) that returns one number a row. "auto" goes by y:
+            integers are classes, floats are targets.
+        metric: what ranks trials: "accuracy", "mse", "loss" (the validation loss), or a function as for ``loss``.
+        direction: "minimize" or "maximize", for a metric that is a function.
+        select: "last" ranks the last epoch of a trial, "best_epoch" its best one.
+        start: trials to begin with, ``[{"learning_rate": 0.01}]``, in which what is left out is drawn as in any other
+            trial; or an older study (or its folder), of which the best 8 are tried first.
+        finalists: 0: the winner is the trial with the best score.
+        seed: of the split, the sampled hyperparameters, the initial weights and the data order.
+        folder: where to keep the trials; None keeps them in memory. A folder with a search that was interrupted, or
+            that is to have more ``trials`` now, is continued: what it holds is not trained again, its ladder is kept,
+            and all but ``trials`` must be as it was.
+        chunk: trials that one call trains at a time, or "auto": what the device is best at.
+        ladder: which trials share a program, as ``study.ladder`` of another search gives it, for results that can be
+            compared bit for bit; "auto" plans it.
+        devices: to train on; how many; or None for all. A CPU counts as one device a core.
+        progress: whether to show a bar, or an object that shows it your way.
+
+    Returns:
+        The study: all trials, their curves, the best hyperparameters and the trained network.
+
+    Raises:
+        TypeError: for an argument of a wrong type.
+        ValueError: for what cannot be searched or trained; always before anything is compiled.
+        OSError: for a folder that cannot be written.
+
+    Example:
+        >>> import vtune
+        >>> space = {"learning_rate": vtune.loguniform(1e-4, 1.0), "hidden": vtune.integers(16, 32)}
+        >>> study = vtune.search(vtune.MLP, space, trials=4, epochs=2, progress=False)
+        >>> len(study.trials)
+        4
+    """
+    _check_arguments(model_fn, trials, epochs, finalists, seed, folder, chunk)
+    trials, epochs, seed = int(trials), int(epochs), int(seed)
+    chunk = chunk if chunk == "auto" else int(chunk)
+    written = Space.of(space)
+    written.require_varying()
+    factory, begin = _factory(strategy), first_trials(start, written, trials)
+    place = None if folder is None else Folder(folder)
+    kept = place.read() if place else None
+    *earlier, trials = stages(kept, trials)
+    asked = factory(written.axes, trials=trials, epochs=epochs, **({"earlier": tuple(earlier)} if earlier else {}))
+    used = local_devices(devices)
+    root = seed_words(seed)
+    held = Data.of(data, key=_split_key(root), kind=kind_needed(loss, metric))
+    objective = make_objective(loss, metric, direction, select, held.kind)
+    table = Table(list(written.entries), objective.columns, objective.is_maximized)
+    settings = {
+        "model_fn": _name(model_fn), "space": written.describe(), "data": repr(held), "strategy": repr(factory),
+        "trials": trials, "epochs": epochs, "optimizer": _name(optimizer), "loss": _name(loss),
+        "metric": objective.name, "select": select, "start": begin, "seed": seed, "chunk": chunk,
+    }  # fmt: skip
+    if kept and place:
+        check_same(kept, settings, place.path)
+        ladder = json.dumps(kept.record["ladder"])
+    executor, usage = set_up(
+        model_fn, written, held, objective=objective, optimizer=optimizer, root=root, trials=trials, epochs=epochs,
+        chunk=chunk, devices=used, ladder=ladder,
+    )  # fmt: skip
+    plans = Plans([axis.name for axis in written.axes], kept.plans if kept else None)
+    seconds = kept.record["seconds"] if kept else 0.0
+    settings["stages"] = [*earlier, trials]
+    study = Study(written, held, objective, executor, usage, table, plans, settings, place, seconds)
+    with closing(make_progress(progress)) as shown:
+        if kept and place:
+            shown.say(f"{len(kept.trials)} of {trials} trials are in {place.path}; the search goes on there")
+        shown.say(executor.describe())
+        shown.begin(trials)
+        Loop(study, shown, begin, kept).run(asked, root)
+    return study
+
+
+def _name(function: Any) -> str:
+    return function if isinstance(function, str) else getattr(function, "__name__", repr(function))
+
+
+@jax.jit
+def _split_key(root: UInt32[Array, "2"]) -> Key[Array, ""]:
+    return study_key(from_words(root), Purpose.SPLIT)
+
+
+def _factory(strategy: Any) -> StrategyFactory:
+    factory = by_name(strategy) if isinstance(strategy, str) else strategy
+    try:
+        signature(factory).bind((), trials=1, epochs=1)
+    except (TypeError, ValueError) as error:  # vtune.strategies.random, say, which is not a strategy but makes one
+        raise TypeError(
+            f"strategy={strategy!r} is not one ({error}). Write a name, 'coarse_to_fine', or call what makes it, "
+            "vtune.strategies.coarse_to_fine(rounds=4)."
+        ) from error
+    return factory
+
+
+def _check_arguments(
+    model_fn: Any, trials: Any, epochs: Any, finalists: Any, seed: Any, folder: Any, chunk: Any
+) -> None:
+    if not callable(model_fn):
+        raise TypeError(
+            f"model_fn={model_fn!r} cannot be called. Write a function that returns a Flax module, or vtune.MLP."
+        )
+    if not isinstance(model_fn, Hashable):
+        raise TypeError(f"model_fn={model_fn!r} has no hash, by which programs are kept. Write a function.")
+    check_count("trials", trials, least=1, example=256)
+    check_count("epochs", epochs, least=1, example=20)
+    check_count("seed", seed, least=0, example=0)
+    if chunk != "auto":
+        check_count("chunk", chunk, least=1, example=64)
+    if not isinstance(folder, str | PathLike | None):
+        raise TypeError(f'folder={folder!r} is no path. Write one as a string, such as "studies/first".')
+    if finalists != 0:
+        raise ValueError(
+            f"finalists={finalists!r}: the winner is not trained again on other seeds yet. Write finalists=0."
+        )

@@ -1,0 +1,74 @@
+"""Where a search starts: trials that the user names, or the best of an older study."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+from vtune.results.store import read_folder
+from vtune.space import Space
+from vtune.study import Study
+
+_NUM_TAKEN = 8
+"""How many of the best trials of an older study are tried again."""
+
+
+def first_trials(start: Any, space: Space, trials: int) -> list[dict[str, Any]]:
+    """Returns what the first trials of a search are fixed to; names that are left out are drawn like any other's.
+
+    Args:
+        start: trials as dicts by name; a study, or the folder of one, whose best trials are taken, as far as they lie
+            in the space; or None.
+        space: as the user wrote it.
+        trials: of the search in all.
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: for names or values that the space does not have, for more trials than there will be, and for a
+            study of which no trial lies in the space.
+    """
+    if start is None:
+        return []
+    if isinstance(start, Study):
+        return _best(_params_of(start), space, trials)
+    if isinstance(start, str | PathLike):
+        return _best(read_folder(start).trials.to_dict("records"), space, trials)
+    if isinstance(start, Mapping) or not (
+        isinstance(start, Sequence) and all(isinstance(trial, Mapping) for trial in start)
+    ):
+        raise TypeError(
+            f"start={start!r} is neither a list of trials nor a study. Write start=[{{'learning_rate': 0.01}}], or "
+            "start=old_study for the best trials of that one."
+        )
+    if len(start) > trials:
+        raise ValueError(f"start has {len(start)} trials, and trials={trials} in all. Write trials={len(start)}.")
+    return [_fixed(f"start[{number}]", trial, space) for number, trial in enumerate(start)]
+
+
+def _fixed(where: str, trial: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    try:
+        return space.nearest(trial)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _params_of(study: Study) -> Iterable[Mapping[str, Any]]:
+    results = (study.trial(trial_id) for trial_id in study.table.ranking())
+    return [result.params for result in results if result.status != "diverged"]
+
+
+def _best(ranked: Iterable[Mapping[str, Any]], space: Space, trials: int) -> list[dict[str, Any]]:
+    """Takes the best trials that lie in the space, as far as it varies their names."""
+    taken: list[dict[str, Any]] = []
+    for params in ranked:
+        try:
+            taken.append(space.nearest({name: params[name] for name in space.parameters if name in params}))
+        except ValueError:  # a value beyond the bounds of this space
+            continue
+        if len(taken) == min(_NUM_TAKEN, trials):
+            break
+    if not any(taken):
+        raise ValueError(
+            "start: no trial of that study lies in this space. Widen the space, or write the trials to start with, "
+            "start=[{'learning_rate': 0.01}]."
+        )
+    return taken
