@@ -59,7 +59,8 @@ def _load_npz(path: Path) -> Data | tuple[np.ndarray, np.ndarray]:
             f"{path} holds {', '.join(sorted(arrays)) or 'no arrays'}, but neither x and y nor a whole split: "
             f"{', '.join(missing)} missing; write np.savez(path, x=x, y=y), or add them"
         )
-    return Data(**{part: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in _PARTS[: 2 + has_test]})
+    parts = [(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in _PARTS[: 2 + has_test]]
+    return Data(train=parts[0], valid=parts[1], test=parts[2] if has_test else None)
 
 
 def _read_npz(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:

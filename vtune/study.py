@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float32, Key, PyTree, UInt32
 
 from vtune.data import Data
 from vtune.defaults import DEFAULTS
-from vtune.keys import Purpose, from_words, seed_words, study_key
+from vtune.keys import Purpose, from_words, seed_words, split_key, study_key
 from vtune.progress import Progress, make_progress
 from vtune.protocols import ChunkResult, Hparams, Plan, Rung, Strategy, StrategyFactory
 from vtune.results.store import Folder
@@ -69,14 +69,16 @@ def search(
         space: names to parameter types (``vtune.loguniform(1e-4, 1.0)``), distributions of Optuna, or plain values.
             Of the nine that vtune knows by name, one left out takes its default.
         data: ``(x, y)``, of which 20 % are held out to score trials; a ``vtune.Data``; or None for the digits of
-            scikit-learn, 60 % to train, 20 % to score trials and 20 % to test the winner.
+            scikit-learn, 60 % to train, 20 % to score trials and 20 % to test the winner. Nothing is scaled but what
+            ``vtune.Data`` is told to standardize; one warning names columns that are far from 1 in size.
         strategy: what to try next: a name in ``vtune.strategies``, or one of its objects.
         trials: how many to try in all.
         epochs: how long each trains. An epoch is ``rows // batch_size`` mini-batches of a fresh permutation.
         optimizer: "adam", "momentum", "rmsprop" or "sgd", as in Optax.
         loss: "cross_entropy", "mse", or a function of (outputs, y) that returns one number a row. "auto" goes by y:
-            integers are classes, floats are targets.
-        metric: what ranks trials: "accuracy", "mse", "loss" (the validation loss), or a function as for ``loss``.
+            integers are classes, floats are targets. Standardized targets are given to it as such.
+        metric: what ranks trials: "accuracy", "mse", "loss" (the validation loss), or a function as for ``loss``,
+            which is given outputs and y in the targets' own units, also where they are standardized.
         direction: "minimize" or "maximize", for a metric that is a function.
         select: "last" ranks the last epoch of a trial, "best_epoch" its best one.
         finalists: 0: the winner is the trial with the best score.
@@ -110,13 +112,14 @@ def search(
     steps = _steps(factory(written.axes, trials=trials, epochs=epochs))
     used = local_devices(devices)
     root = seed_words(seed)
-    held = Data.of(data, key=_split_key(root), kind=kind_needed(loss, metric))
+    held = Data.of(data, key=split_key(root), kind=kind_needed(loss, metric))
     objective = make_objective(loss, metric, direction, select, held.kind)
     table = Table(list(written.entries), objective.columns, objective.is_maximized)
     executor = set_up(
         model_fn, written, held, objective=objective, optimizer=optimizer, root=root, trials=trials, epochs=epochs,
         chunk=chunk, devices=used,
     )  # fmt: skip
+    held.warn_of_sizes(data, kind_needed(loss, metric))
     settings = {
         "model_fn": _name(model_fn), "strategy": repr(factory), "trials": trials,
         "epochs": epochs, "optimizer": optimizer, "loss": _name(loss), "select": select, "seed": seed, "chunk": chunk,
@@ -160,7 +163,11 @@ class Study:
 
     @property
     def curves(self) -> pd.DataFrame:
-        """The learning curves, indexed by (trial_id, epoch): train_loss, loss, and the metric."""
+        """The learning curves, indexed by (trial_id, epoch): train_loss, loss, and the metric.
+
+        The losses are what is minimised, so those of standardized targets where the data are standardized. The metric
+        is in the targets' own units.
+        """
         return self.table.curves
 
     @property
@@ -213,6 +220,8 @@ class Study:
         """The winner's network at its true size, in evaluation mode: ``best_model(x)`` gives outputs.
 
         It is a Flax module; one whose call must be told whether it trains comes as a ``functools.partial`` of it.
+        Of standardized data it takes x as it is, and puts targets out in their own units: it is an nnx module that
+        holds the trained one as ``network``, and mean and scale.
 
         It is trained again, to the same bits, when it is first asked for: keeping the best weights of every trial
         would double the memory of the search.
@@ -226,8 +235,7 @@ class Study:
         """The winner's score on rows that no trial has seen; None where the data hold none."""
         if self.data.test is None:
             return None
-        of_rows = self.objective.metric.of_rows if self.objective.metric else self.objective.loss
-        return mean_of_rows(self.best_model, of_rows, *self.data.test)
+        return mean_of_rows(self.best_model, self.objective.of_rows(self.data.y_units), *self.data.test)
 
     def summary(self) -> str:
         """Returns the study in a few lines: data, trials, the best of them, the top ten, and ranges to widen."""
@@ -355,11 +363,6 @@ class _Loop:
 
 def _name(function: Any) -> str:
     return function if isinstance(function, str) else getattr(function, "__name__", repr(function))
-
-
-@jax.jit
-def _split_key(root: UInt32[Array, "2"]) -> Key[Array, ""]:
-    return study_key(from_words(root), Purpose.SPLIT)
 
 
 def _factory(strategy: Any) -> StrategyFactory:
