@@ -17,7 +17,7 @@ class Units(NamedTuple):
     """How numbers are standardized: ``(raw - mean) / scale``.
 
     Both are of the type that networks train in. So the host, before training, and the best network, on new rows, do the
-    same two operations on the same numbers.
+    same operations on the same numbers, and come to the same bits.
 
     Attributes:
         mean: of each column, or one for an array of more axes.
@@ -44,7 +44,7 @@ class Units(NamedTuple):
     def standardize(self, raw: Any) -> Any:
         """Returns rows as numbers of about 1: NumPy arrays as such, and JAX arrays, traced or not, likewise."""
         mean, scale = self._beside(raw)
-        return (raw.astype(mean.dtype) - mean) / scale
+        return (raw.astype(mean.dtype) - mean) * (1 / scale)  # what XLA would make of a division, though not always
 
     def restore(self, standardized: Any) -> Any:
         """Returns standardized rows in their own units."""
