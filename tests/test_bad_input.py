@@ -541,6 +541,9 @@ WRONG_TYPES = [
     ("devices=1.5", "TypeError", "devices=1.5 is neither", "leave it out for all of them"),
     ("devices=True", "TypeError", "devices=True is neither", "leave it out for all of them"),
     ("folder=3", "TypeError", "folder=3 is no path", "Write one as a string"),
+    ("data=vtune.Data.of(data, standardize='yes')", "TypeError", "standardize='yes' is neither", "standardize=True to"),
+    ("data=vtune.Data(data, data, standardize=1)", "TypeError", "standardize=1 is neither True nor", "or leave it out"),
+    ("data=vtune.Data(data, data, None, None)", "TypeError", "standardize=None is neither True", "or leave it out"),
     ("progress=3", "TypeError", "progress=3 is no bool and lacks a method", "write progress=True"),
 ]
 

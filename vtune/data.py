@@ -13,7 +13,7 @@ from jaxtyping import Int, Key, Num, UInt32
 from vtune.arrays import Kind, Part, Raw, column_names, convert, convert_y, is_float, kind_of, read
 from vtune.keys import seed_words, split_key
 from vtune.precision import float_dtype
-from vtune.scaling import Units, tell_sizes
+from vtune.scaling import SizeWarning, Units, tell_sizes
 
 _TRAIN, _VALID, _TEST = range(3)
 
@@ -200,7 +200,7 @@ class Data:
                 f"{', and '.join(filter(None, [of_x, of_y]))}. Networks learn best from numbers of about 1, and vtune "
                 f"scales nothing by itself. Write vtune.Data.of({written}, standardize=True) for the data: scaled by "
                 "their training part, with results in your own units",
-                UserWarning,
+                SizeWarning,
                 stacklevel=3,
             )
 

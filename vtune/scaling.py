@@ -13,6 +13,10 @@ _SMALL, _LARGE = 0.01, 10.0
 _MAX_NAMED = 3
 
 
+class SizeWarning(UserWarning):
+    """Numbers are far from the size of 1 that networks learn best from, and are not standardized."""
+
+
 class Units(NamedTuple):
     """How numbers are standardized: ``(raw - mean) / scale``.
 
