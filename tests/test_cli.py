@@ -1,4 +1,6 @@
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -258,6 +260,18 @@ def test_a_real_search_of_a_table(tmp_path, capsys):
     assert re.fullmatch(r"validation mse \d\.\d+e\+\d\d", lines[-1])  # of prices up to 4e5
     assert main(["show", "study"]) == 0
     assert ", standardized)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("houses")
+def test_a_table_is_searched_on_all_cores():
+    code = (
+        "import jax, vtune.study; from vtune.cli import main; "
+        "vtune.study.search = lambda *_, **__: print(jax.device_count()) or 1 / 0; "
+        "main(['search', '--data', 'houses.csv'])"
+    )
+    environment = os.environ | {"VTUNE_CPU_DEVICES": "3", "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.splitlines()[-1] == "3", done.stderr
 
 
 @pytest.mark.usefixtures("houses")

@@ -153,6 +153,16 @@ def test_data_of_a_pair_is_the_split_that_a_search_of_seed_0_makes():
         np.testing.assert_array_equal(part, other)
 
 
+def test_making_data_does_not_start_jax():
+    # once it has started, a CPU cannot be split into one device a core
+    code = (
+        "import jax, numpy as np, vtune; x = np.eye(6, dtype=np.float32); "
+        "vtune.Data.of((x, np.arange(6) % 2), standardize=True).scaled(); vtune.Data.of(); "
+        "jax.config.update('jax_num_cpu_devices', 3); assert jax.device_count() == 3"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_search_makes_the_same_split_of_seed_0():
     x = X / np.abs(X).max(axis=0)
     study = search((x, LABELS))

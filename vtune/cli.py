@@ -105,6 +105,7 @@ def _data(arguments: argparse.Namespace) -> Any:
     from vtune.data import Data
     from vtune.files import load_data
     from vtune.keys import seed_words, split_key
+    from vtune.training.devices import local_devices
 
     data, target, meaning = load_data(arguments.data, arguments.target)
     is_table = target != ""
@@ -115,6 +116,7 @@ def _data(arguments: argparse.Namespace) -> Any:
         print(f"{arguments.data}: target {target} ({meaning}), {columns} column{'s' if columns > 1 else ''} {done}")
     if not is_standardized:
         return data
+    local_devices()  # a CPU is split into one device a core before the key of the split starts JAX
     return Data.of(data, key=split_key(seed_words(arguments.seed)), standardize=True)
 
 

@@ -14,7 +14,10 @@ _MAX_NAMED = 3
 
 
 class SizeWarning(UserWarning):
-    """Numbers are far from the size of 1 that networks learn best from, and are not standardized."""
+    """Numbers are far from the size of 1 that networks learn best from, and are not standardized.
+
+    For a model that scales by itself: ``warnings.simplefilter("ignore", vtune.scaling.SizeWarning)``.
+    """
 
 
 class Units(NamedTuple):
