@@ -37,7 +37,7 @@ def standardized(y: Any = LABELS, x: Any = X) -> Data:
 
 
 def test_every_column_has_mean_0_and_standard_deviation_1_on_the_training_rows():
-    (x, _), _ = standardized().scaled()
+    (x, _), _ = standardized().scaled
     assert x.dtype == np.float32
     np.testing.assert_allclose(x.mean(axis=0, dtype=np.float64), 0, atol=5e-4)  # of 1 + 1e-5 float32 holds little
     np.testing.assert_allclose(x.std(axis=0, dtype=np.float64), 1, rtol=1e-4)
@@ -45,7 +45,7 @@ def test_every_column_has_mean_0_and_standard_deviation_1_on_the_training_rows()
 
 def test_validation_rows_are_scaled_by_the_training_rows():
     data = standardized()
-    _, (x, _) = data.scaled()
+    _, (x, _) = data.scaled
     mean, scale = (getattr(data.train[0].astype(np.float64), name)(axis=0) for name in ("mean", "std"))
     truth = (data.valid[0] - mean) / scale
     np.testing.assert_allclose(x[:, :3], truth[:, :3], rtol=1e-5, atol=1e-5)
@@ -65,7 +65,7 @@ def test_the_parts_stay_as_they_were_given():
 def test_labels_are_no_quantities_and_have_no_units():
     data = standardized()
     assert data.y_units is None
-    (_, y), (_, y_valid) = data.scaled()
+    (_, y), (_, y_valid) = data.scaled
     np.testing.assert_array_equal(y, LABELS[:40])
     np.testing.assert_array_equal(y_valid, LABELS[40:50])
 
@@ -73,7 +73,7 @@ def test_labels_are_no_quantities_and_have_no_units():
 def test_each_column_of_targets_is_standardized_to_train_on():
     targets = np.stack([PRICES, X[:, 0] / 100], axis=1)
     data = standardized(targets)
-    (_, y), _ = data.scaled()
+    (_, y), _ = data.scaled
     assert data.y_units is not None
     assert data.y_units.mean.shape == data.y_units.scale.shape == (2,)
     np.testing.assert_allclose(y.mean(axis=0, dtype=np.float64), 0, atol=1e-5)
@@ -83,7 +83,7 @@ def test_each_column_of_targets_is_standardized_to_train_on():
 def test_targets_to_validate_stay_in_their_own_units_bit_for_bit():
     # what a metric is given: a target of 0 stays a 0
     y = np.where(np.arange(60) % 5 == 0, 0, PRICES)
-    _, (_, valid) = standardized(y).scaled()
+    _, (_, valid) = standardized(y).scaled
     np.testing.assert_array_equal(valid[:, 0], y[40:50])
 
 
@@ -92,7 +92,7 @@ def test_rows_of_more_axes_have_one_mean_and_one_scale():
     data = standardized(x=images)
     assert data.x_units is not None
     assert data.x_units.mean.shape == data.x_units.scale.shape == ()
-    (x, _), _ = data.scaled()
+    (x, _), _ = data.scaled
     np.testing.assert_allclose((x.mean(), x.std()), (0, 1), atol=1e-5)
 
 
@@ -104,26 +104,26 @@ def test_a_constant_column_has_scale_1(x64, constant):
         data = standardized(x=x)
         assert data.x_units is not None
         assert data.x_units.scale[-1] == 1
-        for rows, _ in data.scaled():
+        for rows, _ in data.scaled:
             np.testing.assert_allclose(rows[:, -1], 0, atol=1e-30)
 
 
 def test_a_column_that_varies_by_less_than_a_normal_number_keeps_its_scale():
     data = standardized(x=np.concatenate([X, np.where(np.arange(60) % 2, 1e-41, 0)[:, None]], 1).astype(np.float32))
-    assert np.isfinite(data.scaled()[0][0]).all()
+    assert np.isfinite(data.scaled[0][0]).all()
 
 
 @pytest.mark.parametrize("y", [LABELS, PRICES], ids=["classes", "targets"])
 def test_data_that_are_not_to_be_standardized_are_not(y):
     data = Data(train=(X[:40], y[:40]), valid=(X[40:], y[40:]))
     assert (data.standardize, data.x_units, data.y_units) == (False, None, None)
-    assert data.scaled() == (data.train, data.valid)
+    assert data.scaled == (data.train, data.valid)
 
 
 def test_x64_mode_standardizes_in_float64():
     with float64():
         data = standardized(PRICES.astype(np.float64), X.astype(np.float64))
-        (x, y), (x_valid, _) = data.scaled()
+        (x, y), (x_valid, _) = data.scaled
     assert {array.dtype for array in (x, y, x_valid)} == {np.dtype(np.float64)}
     np.testing.assert_allclose(x.std(axis=0), 1, rtol=1e-12)
     np.testing.assert_allclose(y.mean(), 0, atol=1e-12)
@@ -157,7 +157,7 @@ def test_making_data_does_not_start_jax():
     # once it has started, a CPU cannot be split into one device a core
     code = (
         "import jax, numpy as np, vtune; x = np.eye(6, dtype=np.float32); "
-        "vtune.Data.of((x, np.arange(6) % 2), standardize=True).scaled(); vtune.Data.of(); "
+        "vtune.Data.of((x, np.arange(6) % 2), standardize=True).scaled; vtune.Data.of(); "
         "jax.config.update('jax_num_cpu_devices', 3); assert jax.device_count() == 3"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -184,7 +184,7 @@ def test_data_stay_standardized_as_labels_become_targets():
     targets = data.require_targets()
     assert targets.standardize
     assert targets.y_units is not None
-    np.testing.assert_allclose(targets.scaled()[0][1].std(), 1, rtol=1e-6)
+    np.testing.assert_allclose(targets.scaled[0][1].std(), 1, rtol=1e-6)
     assert targets.require_classes().y_units is None
 
 

@@ -157,7 +157,7 @@ def test_the_network_in_it_is_given_the_bits_that_it_was_trained_on(study, monke
     seen = []
     monkeypatch.setattr(vtune.MLP, "__call__", lambda self, x: seen.append(np.asarray(x)) or jnp.zeros((len(x), 1)))
     study.best_model(study.data.valid[0])
-    np.testing.assert_array_equal(seen[0], study.data.scaled()[1][0])
+    np.testing.assert_array_equal(seen[0], study.data.scaled[1][0])
 
 
 def test_without_standardizing_the_best_model_is_the_trained_module():

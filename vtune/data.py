@@ -176,8 +176,9 @@ class Data:
         """By what targets are standardized; None where they are not, and for labels."""
         return Units.of(self.train[1]) if self.standardize and self.kind == "targets" else None
 
+    @cached_property
     def scaled(self) -> tuple[Part, Part]:
-        """Returns the rows to train on and the rows to score trials on, as networks are given them.
+        """The rows to train on and the rows to score trials on, as networks are given them.
 
         Targets to score are left in their own units, where a metric measures: a target of 0 stays 0 to the bit.
         """

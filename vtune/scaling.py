@@ -51,12 +51,14 @@ class Units(NamedTuple):
     def standardize(self, raw: Any) -> Any:
         """Returns rows as numbers of about 1: NumPy arrays as such, and JAX arrays, traced or not, likewise."""
         mean, scale = self._beside(raw)
-        return (raw.astype(mean.dtype) - mean) * (1 / scale)  # what XLA would make of a division, though not always
+        return (raw.astype(mean.dtype, copy=False) - mean) * (
+            1 / scale
+        )  # what XLA would make of a division, though not always
 
     def restore(self, standardized: Any) -> Any:
         """Returns standardized rows in their own units."""
         mean, scale = self._beside(standardized)
-        return standardized.astype(mean.dtype) * scale + mean
+        return standardized.astype(mean.dtype, copy=False) * scale + mean
 
     def _beside(self, rows: Any) -> Sequence[Any]:
         """Mean and scale with as many axes as the rows have: no rank is promoted in silence."""

@@ -130,7 +130,7 @@ class ChunkQueue:
 
     @cached_property
     def _signature(self) -> Signature:
-        train, valid = _shapes_of(self.data.train), _shapes_of(self.data.valid)
+        train, valid = map(_shapes_of, self.data.scaled)  # and so they are scaled once, before there are threads
         has_units = self.data.y_units is not None
         return Signature(self.traced, train, valid, epochs_per_call(self.data.num_train), has_units)
 

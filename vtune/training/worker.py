@@ -96,7 +96,7 @@ class Worker:
 
     @cached_property
     def _constants(self) -> tuple[Any, ...]:
-        train, valid = (Rows(*map(self._put, part)) for part in self.data.scaled())
+        train, valid = (Rows(*map(self._put, part)) for part in self.data.scaled)
         units = self._put(self.data.y_units)
         return self._put(self.root), self._put(np.int32(self.seed_index)), train, valid, units
 
