@@ -541,6 +541,9 @@ WRONG_TYPES = [
     ("devices=1.5", "TypeError", "devices=1.5 is neither", "leave it out for all of them"),
     ("devices=True", "TypeError", "devices=True is neither", "leave it out for all of them"),
     ("folder=3", "TypeError", "folder=3 is no path", "Write one as a string"),
+    ("data=vtune.Data.of(data, standardize='yes')", "TypeError", "standardize='yes' is neither", "standardize=True to"),
+    ("data=vtune.Data(data, data, standardize=1)", "TypeError", "standardize=1 is neither True nor", "or leave it out"),
+    ("data=vtune.Data(data, data, None, None)", "TypeError", "standardize=None is neither True", "or leave it out"),
     ("progress=3", "TypeError", "progress=3 is no bool and lacks a method", "write progress=True"),
 ]
 
@@ -646,7 +649,7 @@ def test_float64_is_converted_and_said_once(plain):
 
 
 def test_integer_x_trains_as_the_floats_it_stands_for():
-    whole = (X * 10).astype(int)
+    whole = (X * 5).astype(int)
     assert_same(data(whole, LABELS), data(whole.astype(np.float32), LABELS))
 
 

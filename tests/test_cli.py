@@ -1,4 +1,6 @@
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -9,6 +11,8 @@ import pytest
 
 from tests.test_tables import result_of, table_of
 from vtune.cli import main
+from vtune.data import Data
+from vtune.keys import seed_words, split_key
 from vtune.parameters import integers, loguniform
 from vtune.results.plans import Plans
 from vtune.results.store import Folder
@@ -88,6 +92,55 @@ def test_search_reads_a_space_and_data(search, tmp_path):
     assert (x.shape, y.tolist()) == ((4, 2), [0, 1, 0, 1])
 
 
+HOUSES = "rooms,price,age\n" + "".join(f"{row % 5},{row * 1e4 + 0.5},{row % 7}\n" for row in range(40))
+
+
+@pytest.fixture
+def houses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("houses.csv").write_text(HOUSES)
+
+
+@pytest.mark.usefixtures("houses")
+def test_a_table_is_standardized_and_the_command_says_so(search, capsys):
+    assert main(["search", "--data", "houses.csv", "--target", "price", "--seed", "3"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "houses.csv: target price (a quantity), 2 columns standardized"
+    _, _, data = search.args
+    assert (data.kind, data.inputs, data.standardize, data.columns) == ("targets", (2,), True, ("rooms", "age"))
+    # the split is the one that the search would make with this seed
+    x, y, _ = np.genfromtxt("houses.csv", delimiter=",", skip_header=1, dtype=np.float32).T[[0, 2, 1]]
+    split = Data.of((np.c_[x, y], y), key=split_key(seed_words(3)), kind="targets")
+    np.testing.assert_array_equal(data.train[0], split.train[0])
+
+
+@pytest.mark.usefixtures("houses")
+def test_a_table_is_left_alone_where_told_so(search, capsys):
+    assert main(["search", "--data", "houses.csv", "--no-standardize"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "houses.csv: target age (7 classes), 2 columns as they are"
+    _, _, (x, y) = search.args
+    assert (list(x.columns), len(y)) == (["rooms", "price"], 40)
+
+
+def test_a_target_of_names_is_told_with_its_classes(search, tmp_path, capsys):
+    (tmp_path / "pets.csv").write_text("weight,animal\n9,dog\n4,cat\n8,dog\n5,cat\n")
+    assert main(["search", "--data", str(tmp_path / "pets.csv")]) == 0
+    told = capsys.readouterr().out.splitlines()[0]
+    assert told == f"{tmp_path / 'pets.csv'}: target animal (0: cat, 1: dog), 1 column standardized"
+
+
+@pytest.mark.parametrize("name", ["digits", "rows.npz", "split.npz"])
+def test_other_data_are_standardized_where_told_so(search, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    x, y = np.arange(8, dtype=np.float32).reshape(4, 2), np.array([0, 1, 0, 1])
+    np.savez("rows.npz", x=x, y=y)
+    np.savez("split.npz", x_train=x, y_train=y, x_valid=x, y_valid=y)
+    assert main(["search", "--data", name, "--standardize"]) == 0
+    assert search.args[2].standardize
+    assert main(["search", "--data", name, "--no-standardize"]) == 0
+    assert not getattr(search.args[2], "standardize", False)
+    assert capsys.readouterr().out.startswith("the summary")
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
@@ -127,6 +180,7 @@ def test_ctrl_c(search, capsys):
     ("arguments", "problem"),
     [
         (["search", "--data", "digitz"], 'data "digitz" is no name or file'),
+        (["search", "--target", "price"], 'target "price": data "digits" has no columns with names'),
         (["search", "--space", "no.toml"], 'space "no.toml": there is no such file'),
         (["search", "--optimizer", "adm"], "did you mean 'adam'?"),
         (["show", "nowhere"], 'folder "nowhere" is not there'),
@@ -192,3 +246,38 @@ def test_a_real_search_from_the_space_to_the_verdict(tmp_path, capsys):
     assert "round " in err
     assert main(["show", str(tmp_path / "study")]) == 0
     assert "8 trials in" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("houses")
+def test_a_real_search_of_a_table(tmp_path, capsys):
+    (tmp_path / "space.toml").write_text(f"{SPACE}\nbatch_size = 8")
+    small = ["--trials", "4", "--epochs", "2", "--space", "space.toml", "--folder", "study"]
+    assert main(["search", "--data", "houses.csv", "--target", "price", *small]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "houses.csv: target price (a quantity), 2 columns standardized",
+        "Data(1 target, inputs (2,), 32 train + 8 valid rows, standardized)",
+    ]
+    assert re.fullmatch(r"validation mse \d\.\d+e\+\d\d", lines[-1])  # of prices up to 4e5
+    assert main(["show", "study"]) == 0
+    assert ", standardized)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("houses")
+def test_a_table_is_searched_on_all_cores():
+    code = (
+        "import jax, vtune.study; from vtune.cli import main; "
+        "vtune.study.search = lambda *_, **__: print(jax.device_count()) or 1 / 0; "
+        "main(['search', '--data', 'houses.csv'])"
+    )
+    environment = os.environ | {"VTUNE_CPU_DEVICES": "3", "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.splitlines()[-1] == "3", done.stderr
+
+
+@pytest.mark.usefixtures("houses")
+def test_a_table_left_alone_by_its_user_is_not_warned_of(tmp_path, capsys):
+    (tmp_path / "space.toml").write_text(f"{SPACE}\nbatch_size = 8")
+    small = ["--trials", "2", "--epochs", "1", "--space", "space.toml", "--no-standardize"]
+    assert main(["search", "--data", "houses.csv", "--target", "price", *small]) == 0
+    assert "far from 1" not in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -433,12 +434,12 @@ def test_classes_of_one_row_each_cannot_be_split():
 
 
 def test_digits_are_loaded_by_name():
-    assert load_data("digits") is None
+    assert load_data("digits") == (None, "", "")
 
 
 def test_npz_with_x_and_y(tmp_path):
     np.savez(tmp_path / "rows.npz", x=X, y=LABELS, names=["a", "b"])
-    data = Data.of(load_data(tmp_path / "rows.npz"), key=KEY)
+    data = Data.of(load_data(tmp_path / "rows.npz").data, key=KEY)
     assert (data.kind, data.num_train, data.test) == ("classes", 5, None)
 
 
@@ -447,7 +448,7 @@ def test_npz_with_a_split(tmp_path, parts):
     arrays = {f"x_{part}": X for part in parts} | {f"y_{part}": LABELS for part in parts}
     np.savez(tmp_path / "split.NPZ", **arrays)  # pyright: ignore[reportArgumentType] # no array is allow_pickle
     (tmp_path / "split.NPZ.npz").rename(tmp_path / "split.NPZ")
-    data = load_data(str(tmp_path / "split.NPZ"))
+    data = load_data(str(tmp_path / "split.NPZ")).data
     assert isinstance(data, Data)
     assert (data.test is not None) == ("test" in parts)
 
@@ -488,13 +489,24 @@ def test_npz_that_is_no_archive_of_plain_arrays(tmp_path, content):
 def test_csv_ends_with_y(tmp_path, y, kind):
     table = pd.DataFrame({"a": [1, 2, 3, 4], "b": [0.1, 0.2, 0.3, 0.4], "c": [True, False] * 2, "y": y})
     table.to_csv(tmp_path / "rows.csv", index=False)
-    data = Data.of(load_data(tmp_path / "rows.csv"), key=KEY)
+    loaded = load_data(tmp_path / "rows.csv")
+    data = Data.of(loaded.data, key=KEY)
     assert (data.kind, data.inputs, data.num_train) == (kind, (3,), 3)
+    assert data.columns == ("a", "b", "c")
+    assert loaded[1:] == ("y", "2 classes" if kind == "classes" else "a quantity")
 
 
 CSV_ERRORS = {
     "text column": ("a,b,y\n1,red,0\n2,blue,1\n", "column \"b\" of .* such as 'red', but.*encode it with np.unique"),
-    "text target": ("a,y\n1,cat\n2,dog\n", "column \"y\" of .* such as 'cat', but.*encode"),
+    "text column that may be the target": ("a,b,y\n1,red,0\n2,blue,1\n", "or write --target b if it is"),
+    "names and numbers": (
+        "a,y\n1,cat\n2,3\n3,4\n",
+        'column "y" of .* holds numbers such as 3 and names such as cat, but a target is one or the other; write',
+    ),
+    "names and gaps": (
+        "a,y\n1,cat\n2,\n3,dog\n4,\n",
+        'column "y" of .* has no value in 2 of 4 rows, the first row 1, but every row.*; leave those rows out',
+    ),
     "one column": ("y\n1\n2\n", "has one column, 'y'; write at least one of x, then y"),
     "nothing": ("", "is no table.*write rows of numbers"),
     "no rows": ("a,y\n", "has column names and no rows; write one line of numbers a row"),
@@ -514,15 +526,14 @@ def test_csv_that_is_no_table_of_numbers(tmp_path, text, match):
 
 def test_csv_of_an_array_may_count_its_columns(tmp_path):
     pd.DataFrame(np.c_[X, LABELS]).to_csv(tmp_path / "rows.csv", index=False)
-    loaded = load_data(tmp_path / "rows.csv")
-    assert isinstance(loaded, tuple)
-    np.testing.assert_array_equal(loaded[0], X)
+    x, _ = load_data(tmp_path / "rows.csv").data
+    np.testing.assert_array_equal(x, X)
 
 
 def test_csv_with_gaps_is_refused_as_such_arrays_are(tmp_path):
     (tmp_path / "gaps.csv").write_text("a,y\n1,0\n,1\n3,1\n")
     with pytest.raises(ValueError, match="x is NaN or infinite in 1 of 3 entries, the first at row 1, column 0"):
-        Data.of(load_data(tmp_path / "gaps.csv"), key=KEY)
+        Data.of(load_data(tmp_path / "gaps.csv").data, key=KEY)
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "digit", "rows"])
@@ -535,3 +546,71 @@ def test_other_names_are_refused(name):
 def test_missing_files_are_said_to_be_missing(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=rf"{name}.*no such file in .*; check the path"):
         load_data(tmp_path / name)
+
+
+HOUSES = "rooms,town,price,age\n3,1,250.5,9\n4,0,300.25,2\n2,1,125.0,30\n5,0,410.0,1\n"
+
+
+@pytest.fixture
+def houses(tmp_path):
+    (tmp_path / "houses.csv").write_text(HOUSES)
+    return tmp_path / "houses.csv"
+
+
+def test_a_target_by_name(houses):
+    (x, y), target, meaning = load_data(houses, "price")
+    assert (list(x.columns), target, meaning) == (["rooms", "town", "age"], "price", "a quantity")
+    np.testing.assert_array_equal(x, [[3, 1, 9], [4, 0, 2], [2, 1, 30], [5, 0, 1]])
+    np.testing.assert_array_equal(y, [250.5, 300.25, 125, 410])
+
+
+def test_the_target_is_the_last_column_unless_named(houses):
+    assert load_data(houses).target == "age"
+
+
+@pytest.mark.parametrize(
+    ("target", "instead"),
+    [("prize", "did you mean 'price'?"), ("zzz", "write one of 'rooms', 'town', 'price', 'age'")],
+)
+def test_a_target_that_is_no_column(houses, target, instead):
+    with pytest.raises(ValueError, match=rf'^target "{target}": .*houses.csv has no such column; {re.escape(instead)}'):
+        load_data(houses, target)
+
+
+@pytest.mark.parametrize("name", ["digits", "rows.npz"])
+def test_a_target_of_data_without_named_columns(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    np.savez("rows.npz", x=X, y=LABELS)
+    match = f'^target "price": data "{name}" has no columns with names, as a .csv file has; leave the target out'
+    with pytest.raises(ValueError, match=match):
+        load_data(name, "price")
+
+
+def test_a_target_of_names_is_classes_in_the_order_of_the_alphabet(tmp_path):
+    (tmp_path / "pets.csv").write_text("animal,weight\ndog,9\ncat,4\nbird,0.1\ncat,5\n")
+    (x, y), *told = load_data(tmp_path / "pets.csv", "animal")
+    assert (list(x.columns), y.tolist(), told) == (["weight"], [2, 1, 0, 1], ["animal", "0: bird, 1: cat, 2: dog"])
+    assert Data.of((x, y), key=KEY).kind == "classes"
+
+
+def test_of_many_classes_a_few_are_named(tmp_path):
+    names = [f"town {number:02d}" for number in range(30)]
+    pd.DataFrame({"x": range(60), "town": names * 2}).to_csv(tmp_path / "towns.csv", index=False)
+    assert load_data(tmp_path / "towns.csv").meaning == "30 classes, 0: town 00, 1: town 01, ..., 29: town 29"
+
+
+@pytest.mark.parametrize(
+    ("y", "kind", "meaning"),
+    [
+        ([0, 3, 0, 3], "classes", "4 classes"),
+        ([0, 4, 0, 4], "targets", "a quantity"),  # more classes than rows
+        ([-1, 1, -1, 1], "targets", "a quantity"),
+        ([310000, 250000, 410000, 120000], "targets", "a quantity"),
+    ],
+    ids=str,
+)
+def test_integers_that_can_be_no_labels_are_a_quantity(tmp_path, y, kind, meaning):
+    pd.DataFrame({"x": range(4), "y": y}).to_csv(tmp_path / "rows.csv", index=False)
+    loaded = load_data(tmp_path / "rows.csv")
+    assert loaded.meaning == meaning
+    assert Data.of(loaded.data, key=KEY).kind == kind

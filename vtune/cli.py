@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any, Literal
@@ -45,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     search = commands.add_parser("search", help="search a space on data of your own")
     search.set_defaults(command=_search)
     search.add_argument("--data", default="digits", metavar="digits|FILE.npz|FILE.csv", help="default: %(default)s")
+    search.add_argument("--target", metavar="COLUMN", help="what to predict, of a .csv file; default: its last column")
+    standardize = "train on numbers of mean 0 and standard deviation 1; default: for a .csv file"
+    search.add_argument("--standardize", action=argparse.BooleanOptionalAction, help=standardize)
     search.add_argument("--space", metavar="FILE.toml", help="lines such as `layers = { integers = [1, 4] }`")
     search.add_argument("--optimizer", default="adam", help="default: %(default)s")
     _add_search_options(search)
@@ -84,12 +88,36 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    from vtune.files import load_data
+    from vtune.scaling import SizeWarning
     from vtune.space import default_space
     from vtune.spacefile import read_space
 
     space = read_space(arguments.space) if arguments.space else default_space(arguments.optimizer)
-    _run(arguments, space, load_data(arguments.data), arguments.optimizer)
+    data = _data(arguments)
+    with warnings.catch_warnings():
+        if arguments.standardize is False:
+            warnings.simplefilter("ignore", SizeWarning)
+        _run(arguments, space, data, arguments.optimizer)
+
+
+def _data(arguments: argparse.Namespace) -> Any:
+    """Loads the data; of a table, says what is done with it."""
+    from vtune.data import Data
+    from vtune.files import load_data
+    from vtune.keys import seed_words, split_key
+    from vtune.training.devices import local_devices
+
+    data, target, meaning = load_data(arguments.data, arguments.target)
+    is_table = target != ""
+    is_standardized = is_table if arguments.standardize is None else arguments.standardize
+    if is_table and isinstance(data, tuple):
+        columns = data[0].shape[1]
+        done = "standardized" if is_standardized else "as they are"
+        print(f"{arguments.data}: target {target} ({meaning}), {columns} column{'s' if columns > 1 else ''} {done}")
+    if not is_standardized:
+        return data
+    local_devices()  # a CPU is split into one device a core before the key of the split starts JAX
+    return Data.of(data, key=split_key(seed_words(arguments.seed)), standardize=True)
 
 
 def _run(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, optimizer: str) -> None:

@@ -54,3 +54,9 @@ def study_key(root: Key[Array, ""], purpose: Purpose) -> Key[Array, ""]:
 def seed_key(root: Key[Array, ""], seed_index: Int[Array, ""]) -> Key[Array, ""]:
     """The key of what the trials of one seed index share; fold in WEIGHTS, ORDER or NOISE."""
     return jax.random.fold_in(jax.random.fold_in(root, _SEEDS), seed_index)
+
+
+@jax.jit
+def split_key(root: UInt32[Array | np.ndarray, "2"]) -> Key[Array, ""]:
+    """The key by which a study with this root splits its data."""
+    return study_key(from_words(root), Purpose.SPLIT)

@@ -124,7 +124,9 @@ class Task(NamedTuple):
         loss_sum: ``loss_sum(params, state, hparams, x, y, weight, key) -> (sum, model state)``: the weighted sum
             of the rows' losses, differentiated by the engine for ``params``.
         update: ``update(state, grads, hparams) -> LaneState``: one optimizer step from mean gradients.
-        metric_sums: ``metric_sums(state, hparams, x, y, weight) -> sums``: the loss and then each metric.
+        metric_sums: ``metric_sums(state, hparams, x, y, weight, units=None) -> sums``: the loss and then each metric.
+            ``units`` are those of standardized targets: y is then in its own ones, and so is what metrics measure; the
+            loss is that of standardized numbers.
         metrics: the names of what ``metric_sums`` returns; the first is "loss".
     """
 

@@ -7,12 +7,8 @@ from inspect import signature
 from os import PathLike
 from typing import Any
 
-import jax
-from jax import Array
-from jaxtyping import Key, UInt32
-
 from vtune.data import Data
-from vtune.keys import Purpose, from_words, seed_words, study_key
+from vtune.keys import seed_words, split_key
 from vtune.loop import Loop
 from vtune.progress import Progress, make_progress
 from vtune.protocols import StrategyFactory
@@ -66,15 +62,17 @@ def search(
         space: names to parameter types (``vtune.loguniform(1e-4, 1.0)``), distributions of Optuna, or plain values.
             Of the nine that vtune knows by name, one left out takes its default.
         data: ``(x, y)``, of which 20 % are held out to score trials; a ``vtune.Data``; or None for the digits of
-            scikit-learn, 60 % to train, 20 % to score trials and 20 % to test the winner.
+            scikit-learn, 60 % to train, 20 % to score trials and 20 % to test the winner. Nothing is scaled but what
+            ``vtune.Data`` is told to standardize; one warning names columns that are far from 1 in size.
         strategy: what to try next: a name in ``vtune.strategies``, or one of its objects.
         trials: how many to try in all.
         epochs: how long each trains. An epoch is ``rows // batch_size`` mini-batches of a fresh permutation.
         optimizer: "adam", "momentum", "rmsprop" or "sgd", as in Optax; or a function from a trial's hyperparameters to
             an Optax transformation. ``"optimizer": vtune.choice(["momentum", "adam"])`` in the space tries several.
         loss: "cross_entropy", "mse", or a function of (outputs, y) that returns one number a row. "auto" goes by y:
-            integers are classes, floats are targets.
-        metric: what ranks trials: "accuracy", "mse", "loss" (the validation loss), or a function as for ``loss``.
+            integers are classes, floats are targets. Standardized targets are given to it as such.
+        metric: what ranks trials: "accuracy", "mse", "loss" (the validation loss), or a function as for ``loss``,
+            which is given outputs and y in the targets' own units, also where they are standardized.
         direction: "minimize" or "maximize", for a metric that is a function.
         select: "last" ranks the last epoch of a trial, "best_epoch" its best one.
         start: trials to begin with, ``[{"learning_rate": 0.01}]``, in which what is left out is drawn as in any other
@@ -117,11 +115,11 @@ def search(
     asked = factory(written.axes, trials=trials, epochs=epochs, **({"earlier": tuple(earlier)} if earlier else {}))
     used = local_devices(devices)
     root = seed_words(seed)
-    held = Data.of(data, key=_split_key(root), kind=kind_needed(loss, metric))
+    held = Data.of(data, key=split_key(root), kind=kind_needed(loss, metric))
     objective = make_objective(loss, metric, direction, select, held.kind)
     table = Table(list(written.entries), objective.columns, objective.is_maximized)
     settings = {
-        "model_fn": _name(model_fn), "space": written.describe(), "data": repr(held), "strategy": repr(factory),
+        "model_fn": _name(model_fn), "space": written.describe(), "data": repr(held), "data_digest": held.digest, "strategy": repr(factory),
         "trials": trials, "epochs": epochs, "optimizer": _name(optimizer), "loss": _name(loss),
         "metric": objective.name, "select": select, "start": begin, "seed": seed, "chunk": chunk,
     }  # fmt: skip
@@ -132,6 +130,7 @@ def search(
         model_fn, written, held, objective=objective, optimizer=optimizer, root=root, trials=trials, epochs=epochs,
         chunk=chunk, devices=used, ladder=ladder,
     )  # fmt: skip
+    held.warn_of_sizes(data, kind_needed(loss, metric))
     plans = Plans([axis.name for axis in written.axes], kept.plans if kept else None)
     seconds = kept.record["seconds"] if kept else 0.0
     settings["stages"] = [*earlier, trials]
@@ -147,11 +146,6 @@ def search(
 
 def _name(function: Any) -> str:
     return function if isinstance(function, str) else getattr(function, "__name__", repr(function))
-
-
-@jax.jit
-def _split_key(root: UInt32[Array, "2"]) -> Key[Array, ""]:
-    return study_key(from_words(root), Purpose.SPLIT)
 
 
 def _factory(strategy: Any) -> StrategyFactory:

@@ -57,7 +57,11 @@ class Study:
 
     @property
     def curves(self) -> pd.DataFrame:
-        """The learning curves, indexed by (trial_id, epoch): train_loss, loss, and the metric."""
+        """The learning curves, indexed by (trial_id, epoch): train_loss, loss, and the metric.
+
+        The losses are what is minimised, so those of standardized targets where the data are standardized. The metric
+        is in the targets' own units.
+        """
         return self.table.curves
 
     @property
@@ -110,6 +114,8 @@ class Study:
         """The winner's network at its true size, in evaluation mode: ``best_model(x)`` gives outputs.
 
         It is a Flax module; one whose call must be told whether it trains comes as a ``functools.partial`` of it.
+        Of standardized data it takes x as it is, and puts targets out in their own units: it is an nnx module that
+        holds the trained one as ``network``, and mean and scale.
 
         It is trained again, to the same bits, when it is first asked for: keeping the best weights of every trial
         would double the memory of the search.
@@ -123,8 +129,7 @@ class Study:
         """The winner's score on rows that no trial has seen; None where the data hold none."""
         if self.data.test is None:
             return None
-        of_rows = self.objective.metric.of_rows if self.objective.metric else self.objective.loss
-        return mean_of_rows(self.best_model, of_rows, *self.data.test)
+        return mean_of_rows(self.best_model, self.objective.of_rows(self.data.y_units), *self.data.test)
 
     def summary(self) -> str:
         """Returns the study in a few lines: data, trials, the best of them, the top ten, and ranges to widen."""
@@ -151,7 +156,6 @@ class Study:
         if self.folder is not None:
             steps = {trial_id: self.trial(trial_id).diverged_step for trial_id in self.table.ranking()}
             told = {
-                "data": repr(self.data),
                 "metric": self.metric,
                 "seconds": self.seconds,
                 "diverged_steps": {trial_id: step for trial_id, step in steps.items() if step is not None},

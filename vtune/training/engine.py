@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, Key, PyTree, UInt32
 
 from vtune.keys import from_words, seed_key
 from vtune.protocols import DIVERGED, IDLE, RUNNING, LaneState, Rung, Task
+from vtune.scaling import Units
 
 VALIDATION_ROWS = 128
 """How many validation rows are measured at a time."""
@@ -38,6 +39,8 @@ class ChunkInputs(NamedTuple):
         orders: row numbers in the order of each epoch of a window; epoch e reads row e modulo the window.
         train: the rows to train on.
         valid: the rows to measure on.
+        units: by which the targets to train on were standardized, those to measure on being in their own units; None
+            where they are the same.
     """
 
     hparams: dict[str, Array]
@@ -47,6 +50,7 @@ class ChunkInputs(NamedTuple):
     orders: Int[Array, "epochs rows"]
     train: Rows
     valid: Rows
+    units: Units | None = None
 
 
 class _Turn(NamedTuple):
@@ -193,7 +197,7 @@ class Engine:
         padded = jax.tree.map(lambda a: jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)), inputs.valid)
 
         def lane_sums(state: LaneState, traced: dict[str, Array], part: Rows, weight: Array) -> Array:
-            return self.task.metric_sums(state, self._complete(traced), *part, weight)
+            return self.task.metric_sums(state, self._complete(traced), *part, weight, inputs.units)
 
         def add_part(index: Int[Array, ""], sums: Float[Array, "lanes metrics"]) -> Float[Array, "lanes metrics"]:
             part = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, index * rows, rows), padded)

@@ -7,8 +7,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vtune.data import Kind
+from vtune.arrays import Kind
 from vtune.defaults import did_you_mean
+from vtune.scaling import Units
 from vtune.training.losses import LOSSES, METRICS, Metric, RowLoss
 
 Select = Literal["last", "best_epoch"]
@@ -50,6 +51,18 @@ class Objective(NamedTuple):
     def columns(self) -> tuple[str, ...]:
         """The columns of the curves."""
         return ("train_loss", "loss", *(metric.name for metric in self.metrics))
+
+    def of_rows(self, units: Units | None) -> RowLoss:
+        """Returns what is ranked as a function of outputs and y, both as the user knows them.
+
+        Args:
+            units: by which targets are standardized to train on, or None. The loss is that of standardized ones.
+        """
+        if self.metric:
+            return self.metric.of_rows
+        if units is None:
+            return self.loss
+        return lambda outputs, y: self.loss(units.standardize(outputs), units.standardize(y))
 
     def best_epoch(self, curves: Float[np.ndarray, "epochs metrics"]) -> int:
         """Returns the epoch with the best metric, then loss, counted from 1; 0 where no epoch was finite."""

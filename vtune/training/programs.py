@@ -17,6 +17,7 @@ from jaxtyping import Int, UInt32
 
 from vtune.keys import Purpose, from_words, seed_key
 from vtune.protocols import LaneState, Rung
+from vtune.scaling import Units
 from vtune.training.devices import Device
 from vtune.training.engine import ChunkInputs, Engine, Rows
 from vtune.training.memory import chunk_bytes, num_bytes
@@ -37,12 +38,14 @@ class Signature(NamedTuple):
         train: shape and dtype of x, then of y.
         valid: the same.
         epochs_per_call: how many epochs' orders a call is given.
+        has_units: whether targets are standardized.
     """
 
     traced: tuple[tuple[str, str], ...]
     train: tuple[tuple[tuple[int, ...], str], ...]
     valid: tuple[tuple[tuple[int, ...], str], ...]
     epochs_per_call: int
+    has_units: bool = False
 
 
 class Program:
@@ -178,7 +181,8 @@ def data_orders(
 def _abstract_inputs(rung: Rung, signature: Signature) -> ChunkInputs:
     constants = dict(rung.structure)
     train, valid = (Rows(*(_abstract(*array) for array in part)) for part in (signature.train, signature.valid))
-    num_rows = signature.train[0][0][0]
+    num_rows, (y_shape, y_dtype) = signature.train[0][0][0], signature.train[1]
+    unit = _abstract(y_shape[1:], y_dtype)
     return ChunkInputs(
         hparams={n: _abstract((rung.lanes,), dtype) for n, dtype in signature.traced if n not in constants},
         is_active=_abstract((rung.lanes,), "bool"),
@@ -187,6 +191,7 @@ def _abstract_inputs(rung: Rung, signature: Signature) -> ChunkInputs:
         orders=_abstract((signature.epochs_per_call, num_rows), "int32"),
         train=train,
         valid=valid,
+        units=Units(unit, unit) if signature.has_units else None,
     )
 
 

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 from jaxtyping import UInt32
 
-from vtune.data import Data, Part
+from vtune.arrays import Part
+from vtune.data import Data
 from vtune.protocols import FRESH, Chunk, ChunkResult, Hparams, LaneState, Plan, Rung
 from vtune.training.cost import cost_table
 from vtune.training.dealer import Dealer
@@ -129,8 +130,9 @@ class ChunkQueue:
 
     @cached_property
     def _signature(self) -> Signature:
-        train, valid = _shapes_of(self.data.train), _shapes_of(self.data.valid)
-        return Signature(self.traced, train, valid, epochs_per_call(self.data.num_train))
+        train, valid = map(_shapes_of, self.data.scaled)  # and so they are scaled once, before there are threads
+        has_units = self.data.y_units is not None
+        return Signature(self.traced, train, valid, epochs_per_call(self.data.num_train), has_units)
 
     @cached_property
     def workers(self) -> list[Worker]:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, Key, PyTree
 
 from vtune.keys import IMPLEMENTATION, Purpose
 from vtune.protocols import RUNNING, Hparams, LaneState, Shapes, Task
+from vtune.scaling import Units
 from vtune.training.losses import LOSSES, METRICS, Metric, RowLoss
 from vtune.training.networks import ModelFn, Network
 from vtune.training.optimizers import Optimizer, named
@@ -92,10 +93,13 @@ def make_task(network: Network, optimizer: Optimizer, loss: RowLoss, metrics: Se
         optimizer_state = _typed_like(state.optimizer_state, optimizer_state)
         return state._replace(params=params, optimizer_state=optimizer_state, step=state.step + 1)
 
-    def metric_sums(state: LaneState, hparams: Hparams, x: Array, y: Array, weight: Array) -> Float[Array, " metrics"]:
+    def metric_sums(
+        state: LaneState, hparams: Hparams, x: Array, y: Array, weight: Array, units: Units | None = None
+    ) -> Float[Array, " metrics"]:
         weights, unused = (state.params, state.model_state), jax.random.key(0, impl=IMPLEMENTATION)
         outputs, _ = network.apply(weights, hparams, x, unused, is_training=False)
-        rows = [loss(outputs, y), *(metric.of_rows(outputs, y) for metric in metrics)]
+        targets, predicted = (y, outputs) if units is None else (units.standardize(y), units.restore(outputs))
+        rows = [loss(outputs, targets), *(metric.of_rows(predicted, y) for metric in metrics)]
         return jnp.stack([_weighted_sum(row, weight) for row in rows])
 
     return Task(init, loss_sum, update, metric_sums, ("loss", *(metric.name for metric in metrics)))

@@ -1,19 +1,53 @@
 """The network of one trial, at its true size, out of a padded lane."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from flax import nnx
 from jax import Array
 from jaxtyping import PyTree
 
+from vtune.data import Data
 from vtune.protocols import Hparams
+from vtune.scaling import Units
 from vtune.training.losses import RowLoss
 from vtune.training.queue import ChunkQueue
 
 
+class Standardized(nnx.Module):
+    """A network that was trained on standardized numbers, to be called on x as it is.
+
+    Attributes:
+        network: what was trained.
+        x_mean: by which x is standardized, as are the following.
+        x_scale: of x.
+        y_mean: of targets, which are put out in their own units; None for classes.
+        y_scale: likewise.
+    """
+
+    def __init__(self, network: Callable[..., Array], x_units: Units, y_units: Units | None):
+        """Puts the parts together; variables but no ``nnx.Param``, so that an optimizer leaves the units alone."""
+        self.network = network
+        self.x_mean, self.x_scale = (nnx.Variable(jnp.asarray(number)) for number in x_units)
+        y_parts = (None, None) if y_units is None else (nnx.Variable(jnp.asarray(number)) for number in y_units)
+        self.y_mean, self.y_scale = y_parts
+
+    def __call__(self, x: Any, **flags: Any) -> Array:
+        """Returns outputs: logits, or targets in their own units."""
+        x_units = Units(self.x_mean[...], self.x_scale[...])
+        outputs = self.network(x_units.standardize(jnp.asarray(x, x_units.mean.dtype)), **flags)
+        if self.y_mean is None or self.y_scale is None:
+            return outputs
+        return Units(self.y_mean[...], self.y_scale[...]).restore(outputs)
+
+
 def trained_module(executor: ChunkQueue, hparams: Hparams, num_epochs: int) -> Callable[..., Array]:
     """Returns the Flax module of a trial as it was after some epochs, by training it again to the same bits.
+
+    It takes x as the user has it, and puts targets out in their own units, also where the data are standardized.
 
     Args:
         executor: what trained it.
@@ -23,7 +57,16 @@ def trained_module(executor: ChunkQueue, hparams: Hparams, num_epochs: int) -> C
     _, lane = executor.replay(hparams, num_epochs)
     network = executor.recipe.network()
     true_shapes = jax.eval_shape(lambda key: network.init(key, hparams), jax.eval_shape(lambda: jax.random.key(0)))
-    return network.module(true_block(true_shapes, (lane.params, lane.model_state)), hparams)
+    module = network.module(true_block(true_shapes, (lane.params, lane.model_state)), hparams)
+    return _in_own_units(module, executor.data)
+
+
+def _in_own_units(module: Callable[..., Array], data: Data) -> Callable[..., Array]:
+    if data.x_units is None:
+        return module
+    if isinstance(module, partial):
+        return partial(Standardized(module.func, data.x_units, data.y_units), **module.keywords)
+    return Standardized(module, data.x_units, data.y_units)
 
 
 def true_block(shapes: PyTree, padded: PyTree) -> PyTree:

@@ -90,14 +90,15 @@ class Worker:
         rows = [*chunk.hparams, *[chunk.hparams[0]] * (lanes - num_trials)]
         columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in program.traced}
         is_active = np.arange(lanes) < num_trials
-        root, seed_index, *rows_of_data = self._constants
+        root, seed_index, *data_and_units = self._constants
         lanes_and_keys = self._put(columns), self._put(is_active), root, seed_index
-        return ChunkInputs(*lanes_and_keys, self._orders(0), *rows_of_data)
+        return ChunkInputs(*lanes_and_keys, self._orders(0), *data_and_units)
 
     @cached_property
     def _constants(self) -> tuple[Any, ...]:
-        train, valid = (Rows(*map(self._put, part)) for part in (self.data.train, self.data.valid))
-        return self._put(self.root), self._put(np.int32(self.seed_index)), train, valid
+        train, valid = (Rows(*map(self._put, part)) for part in self.data.scaled)
+        units = self._put(self.data.y_units)
+        return self._put(self.root), self._put(np.int32(self.seed_index)), train, valid, units
 
     @cached_property
     def _memory(self) -> dict[Rung, LaneState]:
