@@ -266,8 +266,8 @@ def test_a_real_search_of_a_table(tmp_path, capsys):
 @pytest.mark.usefixtures("houses")
 def test_a_table_is_searched_on_all_cores():
     code = (
-        "import jax, vtune.study; from vtune.cli import main; "
-        "vtune.study.search = lambda *_, **__: print(jax.device_count()) or 1 / 0; "
+        "import jax, vtune.searching; from vtune.cli import main; "
+        "vtune.searching.search = lambda *_, **__: print(jax.device_count()) or 1 / 0; "
         "main(['search', '--data', 'houses.csv'])"
     )
     environment = os.environ | {"VTUNE_CPU_DEVICES": "3", "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}

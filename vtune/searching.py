@@ -119,9 +119,9 @@ def search(
     objective = make_objective(loss, metric, direction, select, held.kind)
     table = Table(list(written.entries), objective.columns, objective.is_maximized)
     settings = {
-        "model_fn": _name(model_fn), "space": written.describe(), "data": repr(held), "data_digest": held.digest, "strategy": repr(factory),
-        "trials": trials, "epochs": epochs, "optimizer": _name(optimizer), "loss": _name(loss),
-        "metric": objective.name, "select": select, "start": begin, "seed": seed, "chunk": chunk,
+        "model_fn": _name(model_fn), "space": written.describe(), "data": repr(held), "data_digest": held.digest,
+        "strategy": repr(factory), "trials": trials, "epochs": epochs, "optimizer": _name(optimizer),
+        "loss": _name(loss), "metric": objective.name, "select": select, "start": begin, "seed": seed, "chunk": chunk,
     }  # fmt: skip
     if kept and place:
         check_same(kept, settings, place.path)

@@ -17,7 +17,7 @@ from vtune.strategies import coarse_to_fine, grid, random
 
 SPACE = {
     "optimizer": vtune.choice(["momentum", "adam"]),
-    "learning_rate": vtune.loguniform(1e-3, 1e8),  # some diverge
+    "learning_rate": vtune.loguniform(1e-3, 1e25),  # some diverge
     "momentum": vtune.reverse_loguniform(0.5, 0.99),
     "batch_size": vtune.choice([32, 64]),
     "hidden": vtune.per_layer(vtune.choice([4, 8])),
