@@ -12,6 +12,9 @@ from contest.work import Work
 COLUMNS = "contestant", "run", "seconds", "trials/s", "useful GFLOP/s", "vtune is faster", "compilations", "same work"
 
 LEGEND = """\
+Warm is a second search of the same shapes. One of other shapes is as warm for vtune and for the padded program, and as
+cold as the first for the loops.
+
 Same work: the largest relative deviation from the losses of the per-shape loop after one epoch (1e-4 is allowed), at
 the end where learning rates are at most 3e-3 (1e-3), and that of median and quartiles in standard deviations of the
 bootstrap (1). Chaotic trials are left out of the first two: the loop itself does not keep to a tenth of what is allowed

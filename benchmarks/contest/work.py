@@ -56,9 +56,13 @@ class Work:
         """The hyperparameters that ``vtune.search`` samples, complete, one dict a trial."""
         space = Space.of(self.space)
         strategy = vtune.strategies.random()(space.axes, trials=self.trials, epochs=self.epochs)
-        key = study_key(from_words(seed_words(self.seed)), Purpose.SAMPLE)
-        plan = strategy.ask(key, strategy.init(key))
-        return [{**DEFAULTS, **row} for row in space.rows(np.asarray(plan.points))]
+
+        @jax.jit
+        def points() -> Array:
+            key = study_key(from_words(seed_words(self.seed)), Purpose.SAMPLE)
+            return strategy.ask(key, strategy.init(key)).points
+
+        return [{**DEFAULTS, **row} for row in space.rows(np.asarray(points()))]
 
     @cached_property
     def orders(self) -> Int[np.ndarray, "epochs rows"]:
