@@ -28,12 +28,10 @@ import jax
 import vtune
 from contest.contestants import CONTESTANTS
 from contest.table import LEGEND, print_table, rows_of
-from contest.turns import RATES, take_turns
-from contest.work import Work
+from contest.turns import Population, take_turns
 from vtune.training.devices import num_cores
 
 MIXED = {
-    "learning_rate": RATES["cold"],
     "beta1": vtune.reverse_loguniform(0.8, 0.99),
     "batch_size": vtune.powers_of_two(32, 256),
     "hidden": vtune.integers(16, 256, log=True),
@@ -46,17 +44,19 @@ def main() -> None:
     """Prints a table for each population."""
     options = parse_arguments()
     contestants = [contestant for contestant in CONTESTANTS if contestant.name in options.only]
-    print(f"{platform.machine()}, {num_cores()} cores, Python {platform.python_version()}, jax {jax.__version__}")
+    machine = f"{platform.machine()}, {num_cores()} cores, Python {platform.python_version()}, jax {jax.__version__}"
+    print(machine)
     rows = []
-    for title, work in populations(options.trials, options.epochs):
-        load = os.getloadavg()[0]
-        found = list(rows_of(title, work, take_turns(work, contestants, options.repeats)))
-        print(f"\n{title}, {work.epochs} epochs (load average {load:.1f} before, {os.getloadavg()[0]:.1f} after)\n")
+    for population in populations(options.trials, options.epochs):
+        load, works = os.getloadavg()[0], population.works()
+        found = list(rows_of(population.title, works, take_turns(works, contestants, options.repeats)))
+        print(f"\n{population.title} (load average {load:.1f} before, {os.getloadavg()[0]:.1f} after)\n")
         print_table(found)
         rows += found
     print("", LEGEND, "", *(f"- {contestant.name}: {contestant.told}." for contestant in contestants), sep="\n")
     if options.json:
-        options.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n", encoding="utf-8")
+        told = {"machine": machine, "rows": [row.as_dict() for row in rows]}
+        options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -74,11 +74,11 @@ def parse_arguments() -> argparse.Namespace:
     return options
 
 
-def populations(trials: Sequence[int], epochs: int) -> Iterator[tuple[str, Work]]:
+def populations(trials: Sequence[int], epochs: int) -> Iterator[Population]:
     """Yields mixed populations of all sizes, and the smallest of them with a single shape, which compiles once."""
     for count in trials:
-        yield f"{count} mixed trials", Work(MIXED, count, epochs)
-    yield f"{min(trials)} trials of one shape", Work(ONE_SHAPE, min(trials), epochs)
+        yield Population(f"{count} mixed trials, {epochs} epochs", MIXED, count, epochs)
+    yield Population(f"{min(trials)} trials of one shape, {epochs} epochs", ONE_SHAPE, min(trials), epochs)
 
 
 if __name__ == "__main__":

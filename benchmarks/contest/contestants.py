@@ -4,7 +4,7 @@ All train the same trials from the same initial weights, on mini-batches of the 
 validate after every epoch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -45,12 +45,11 @@ class Contestant(NamedTuple):
 
 def prepare_vtune(work: Work) -> Callable[[], Curves]:
     """``vtune.search`` as users call it: it also samples, plans, draws the weights and keeps the tables."""
-    local_devices()  # before the data are made: JAX then still takes a device a core
-    data = work.data
+    local_devices()
 
     def train() -> Curves:
         settings = {"strategy": "random", "trials": work.trials, "epochs": work.epochs, "seed": work.seed}
-        study = vtune.search(vtune.MLP, work.space, data, **settings, progress=False)
+        study = vtune.search(vtune.MLP, work.space, work.data, **settings, progress=False)
         curves = np.full((work.trials, work.epochs, 2), np.nan)
         for trial_id in range(work.trials):
             finite = study.trial(trial_id).curves[:, :2]
@@ -90,7 +89,7 @@ def prepare_per_trial(work: Work) -> Callable[[], Curves]:
     return lambda: np.array([train_as_usual(row, weights, work) for row, weights in trials])
 
 
-def train_as_usual(row: dict[str, Any], weights: Weights, work: Work) -> np.ndarray:
+def train_as_usual(row: Mapping[str, Any], weights: Weights, work: Work) -> np.ndarray:
     (x, y), valid, batch_size = work.data.train, work.data.valid, row["batch_size"]
     graph, structure = blank(work.data.inputs[0], row["hidden"], row["layers"], work.data.outputs)
     model = nnx.merge(graph, jax.tree.unflatten(structure, jax.tree.leaves(weights)))
@@ -191,9 +190,30 @@ class Lane(NamedTuple):
 def prepare_padded(work: Work) -> Callable[[], Curves]:
     """One program: every network padded to the largest, mini-batches in micro-batches of the smallest one's rows."""
     data = jax.device_put((work.orders, work.data.train, work.data.valid))
-    params = jax.tree.map(lambda *leaves: np.stack(leaves), *work.padded_weights)
     hparams = {name: work.column(name) for name in (*NUMBERS, "layers", "batch_size")}
-    return lambda: np.asarray(train_padded(params, hparams, *data, rows=work.smallest_batch))
+    rows = int(hparams["batch_size"].min())
+    params = padded_alike(work)
+    return lambda: np.asarray(train_padded(params, hparams, *data, rows=rows))
+
+
+def padded_alike(work: Work) -> dict[str, dict[str, np.ndarray]]:
+    """The initial weights of all trials, stacked, with zeros where the largest network has more."""
+    hidden, layers = work.column("hidden").max(), work.column("layers").max()
+    widths = [work.data.inputs[0], *[hidden] * layers, work.data.outputs]
+    names = [*(f"hidden_{layer}" for layer in range(layers)), "output"]
+    padded = {
+        name: {
+            "kernel": np.zeros((work.trials, *block), np.float32),
+            "bias": np.zeros((work.trials, block[1]), np.float32),
+        }
+        for name, block in zip(names, pairwise(widths), strict=True)
+    }
+    for trial, weights in enumerate(work.weights):
+        for name, layer in weights.items():
+            rows, columns = layer["kernel"].shape
+            padded[name]["kernel"][trial, :rows, :columns] = layer["kernel"]
+            padded[name]["bias"][trial, :columns] = layer["bias"]
+    return padded
 
 
 @partial(jax.jit, static_argnames="rows")

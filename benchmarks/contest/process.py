@@ -45,7 +45,7 @@ class Runner:
         return cls(process, ours)
 
     def train(self, work: Work) -> Lap:
-        """Trains a search. What prepares it is not timed: its data, and for the loops its trials and their weights."""
+        """Trains a search. Sending it is not timed, nor what the contestant does to prepare it."""
         self.connection.send(work)
         return self.connection.recv()
 

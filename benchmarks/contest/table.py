@@ -58,22 +58,22 @@ class Row(NamedTuple):
         return {**self._asdict(), "median_seconds": self.median, "agreement": agreement}
 
 
-def rows_of(population: str, work: Work, results: Mapping[str, Result]) -> Iterator[Row]:
+def rows_of(title: str, works: Mapping[str, Work], results: Mapping[str, Result]) -> Iterator[Row]:
     """Yields a cold and a warm row for each contestant."""
     for name, result in results.items():
         for run in RATES:
             seconds = _seconds(result, run)
             ours = _seconds(results["vtune"], run) if "vtune" in results else None
             yield Row(
-                population=population,
+                population=title,
                 contestant=name,
                 run=run,
                 seconds=seconds,
                 compilations=result.laps[result.stands_for(run)][0].compilations,
-                trials=work.trials,
-                useful_flops=work.useful_flops,
+                trials=works[run].trials,
+                useful_flops=works[run].useful_flops,
                 speedup=statistics.median(seconds) / statistics.median(ours) if ours else None,
-                agreement=agreement(work, results, name, run),
+                agreement=agreement(works, results, name, run),
             )
 
 

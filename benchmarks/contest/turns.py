@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import vtune
 from contest.agreement import Agreement, compare
 from contest.contestants import TRUTH, Contestant
 from contest.process import Lap, Runner
-from contest.work import Curves, Work
+from contest.work import Curves, Work, draw
 
 RATES = {"cold": vtune.loguniform(1e-4, 1e-1), "warm": vtune.loguniform(2e-4, 5e-2)}
 """The learning rates of the first search in a process and of the next one, whose shapes are the same."""
@@ -16,7 +17,7 @@ RATES = {"cold": vtune.loguniform(1e-4, 1e-1), "warm": vtune.loguniform(2e-4, 5e
 LONG_SECONDS = 30.0
 """What takes longer is run once."""
 
-NUM_NUDGES = 4
+NUM_WAYS = 8
 """In how many ways the initial weights are moved to see which trials are chaotic."""
 
 
@@ -46,10 +47,30 @@ class Result:
         return run if self.contestant.is_ever_warm else "cold"
 
 
-def take_turns(work: Work, contestants: Sequence[Contestant], repeats: int) -> dict[str, Result]:
+class Population(NamedTuple):
+    """Trials to train.
+
+    Attributes:
+        title: what it is called.
+        space: of the trials; their learning rates are those of ``RATES``.
+        trials: how many.
+        epochs: of each.
+    """
+
+    title: str
+    space: Mapping[str, Any]
+    trials: int
+    epochs: int
+
+    def works(self) -> dict[str, Work]:
+        """Draws what is trained cold, and what is trained warm: trials of the same shapes at other learning rates."""
+        spaces = {run: {**self.space, "learning_rate": rates} for run, rates in RATES.items()}
+        return {run: draw(space, self.trials, self.epochs) for run, space in spaces.items()}
+
+
+def take_turns(works: Mapping[str, Work], contestants: Sequence[Contestant], repeats: int) -> dict[str, Result]:
     """Trains a search again and again, in a fresh process whenever it is run cold; returns results by name."""
     results = {contestant.name: Result(contestant) for contestant in contestants}
-    works = {run: with_rates(work, run) for run in RATES}
     runners: dict[str, Runner] = {}
     for _ in range(repeats):
         for name, result in results.items():
@@ -66,22 +87,17 @@ def take_turns(work: Work, contestants: Sequence[Contestant], repeats: int) -> d
     return results
 
 
-def with_rates(work: Work, run: str) -> Work:
-    """Returns the search with the learning rates of a run; all its trials keep their shapes."""
-    return replace(work, space={**work.space, "learning_rate": RATES[run]})
-
-
-def agreement(work: Work, results: Mapping[str, Result], name: str, run: str) -> Agreement | None:
+def agreement(works: Mapping[str, Work], results: Mapping[str, Result], name: str, run: str) -> Agreement | None:
     """Returns how far a contestant is from the truth; None for the truth itself, and where it takes no part."""
     if TRUTH not in results or name == TRUTH:
         return None
     run, truth = results[name].stands_for(run), results[TRUTH]
-    curves, rates = results[name].laps[run][0].curves, with_rates(work, run).column("learning_rate")
+    curves, rates = results[name].laps[run][0].curves, works[run].column("learning_rate")
     return compare(truth.laps[run][0].curves, curves, truth.moved[run], rates)
 
 
 def _moved(runner: Runner, work: Work) -> list[Curves]:
-    return [runner.train(replace(work, nudge=nudge)).curves for nudge in range(1, 1 + NUM_NUDGES)]
+    return [runner.train(work.moved(way)).curves for way in range(NUM_WAYS)]
 
 
 def _close(runners: dict[str, Runner], name: str) -> None:

@@ -1,25 +1,23 @@
 """What all contestants train: the same trials on the same rows, in the same order, from the same weights."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt32
 
 import vtune
 from vtune.data import Data
 from vtune.defaults import DEFAULTS
 from vtune.keys import IMPLEMENTATION, Purpose, from_words, seed_key, seed_words, study_key
-from vtune.protocols import Shapes
+from vtune.protocols import Shapes, Strategy
 from vtune.space import Space
 from vtune.training.networks import Network
 from vtune.training.programs import data_orders
-from vtune.training.trained import true_block
 
 Weights = dict[str, dict[str, np.ndarray]]
 """Kernel and bias by layer, "hidden_0" to the last hidden one and "output"."""
@@ -28,121 +26,111 @@ Curves = Float[np.ndarray, "trials epochs 2"]
 """Of each trial and epoch: the training loss over its mini-batches, and the validation loss after it."""
 
 
-@dataclass(frozen=True)
-class Work:
-    """A random search of MLPs on the digits, down to the numbers. Nothing is computed before it is asked for.
+class Work(NamedTuple):
+    """A random search of MLPs on the digits, down to the numbers.
 
     Attributes:
-        space: with hidden, layers, batch_size and learning_rate at least.
-        trials: how many.
-        epochs: of each.
+        space: what is searched.
         seed: of the trials, the initial weights and the data order.
-        nudge: 0, or a number from 1: which way the true-size weights are moved by 2 ulp, to see whom that moves.
+        data: 1078 rows to train on and 360 to validate on.
+        rows: the hyperparameters of each trial, complete.
+        orders: of the rows in each epoch; a step takes the next ``batch_size`` of them, floor(n / b) times.
+        weights: the initial ones of each trial, at its true size.
     """
 
     space: Mapping[str, Any]
-    trials: int
-    epochs: int
-    seed: int = 0
-    nudge: int = 0
+    seed: int
+    data: Data
+    rows: Sequence[Mapping[str, Any]]
+    orders: Int[np.ndarray, "epochs rows"]
+    weights: Sequence[Weights]
 
     @property
-    def data(self) -> Data:
-        """The digits: 1078 rows to train on and 360 to validate on."""
-        return _digits(self.seed)
-
-    @cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        """The hyperparameters that ``vtune.search`` samples, complete, one dict a trial."""
-        space = Space.of(self.space)
-        strategy = vtune.strategies.random()(space.axes, trials=self.trials, epochs=self.epochs)
-
-        @jax.jit
-        def points() -> Array:
-            key = study_key(from_words(seed_words(self.seed)), Purpose.SAMPLE)
-            return strategy.ask(key, strategy.init(key)).points
-
-        return [{**DEFAULTS, **row} for row in space.rows(np.asarray(points()))]
-
-    @cached_property
-    def orders(self) -> Int[np.ndarray, "epochs rows"]:
-        """The order of the rows in each epoch; a step takes the next ``batch_size`` of them, floor(n / b) times."""
-        numbers = seed_words(self.seed), np.int32(0), np.int32(0)
-        return np.asarray(data_orders(*numbers, num_rows=self.data.num_train, num_epochs=self.epochs))
+    def trials(self) -> int:
+        """How many trials there are."""
+        return len(self.rows)
 
     @property
-    def padded_weights(self) -> Sequence[Weights]:
-        """The initial weights of each trial as vtune draws them, padded with zeros to the largest network."""
-        sizes = tuple((row["hidden"], row["layers"]) for row in self.rows)
-        return _initial_weights(self.seed, self.data.inputs, self.data.outputs, sizes, self._largest_sizes)
+    def epochs(self) -> int:
+        """How many epochs each of them trains."""
+        return len(self.orders)
 
-    @cached_property
-    def weights(self) -> Sequence[Weights]:
-        """The same at the true sizes."""
-        pairs = zip(self.rows, self.padded_weights, strict=True)
-        blocks = [true_block(self._shapes(row), padded) for row, padded in pairs]
-        return jax.tree.map(partial(_moved, nudge=self.nudge), blocks) if self.nudge else blocks
-
-    @cached_property
+    @property
     def useful_flops(self) -> float:
         """Floating-point operations at true sizes: 4 per weight of layer 1 and trained row, 6 per other weight."""
         return float(sum(self._useful_flops(row) for row in self.rows))
-
-    @property
-    def smallest_batch(self) -> int:
-        """The smallest batch size of the space."""
-        return int(Space.of(self.space).support("batch_size")[0])
 
     def column(self, name: str) -> np.ndarray:
         """Returns one hyperparameter of all trials: whole numbers as int32, others as float32."""
         column = np.array([row[name] for row in self.rows])
         return column.astype(np.int32 if column.dtype.kind == "i" else np.float32)
 
-    @property
-    def _largest_sizes(self) -> tuple[int, int]:
-        hidden, layers = (int(Space.of(self.space).support(name)[1]) for name in ("hidden", "layers"))
-        return hidden, layers
+    def moved(self, way: int) -> "Work":
+        """Returns the same from initial weights moved by 2 ulp: all up (0), all down (1), or each either way."""
+        return self._replace(weights=jax.tree.map(partial(_moved, way=way), self.weights))
 
     def _useful_flops(self, row: Mapping[str, Any]) -> int:
         first, *others = vtune.MLP.elastic.row_macs(row, Shapes(self.data.inputs, self.data.outputs))
         rows_of_epoch = self.data.num_train // row["batch_size"] * row["batch_size"]
         return self.epochs * rows_of_epoch * (4 * first + 6 * sum(others))
 
-    def _shapes(self, row: Mapping[str, Any]) -> Any:
-        names = [*(f"hidden_{layer}" for layer in range(row["layers"])), "output"]
-        widths = [self.data.inputs[0], *[row["hidden"]] * row["layers"], self.data.outputs]
-        return {
-            name: {
-                "kernel": jax.ShapeDtypeStruct((widths[place], widths[place + 1]), np.float32),
-                "bias": jax.ShapeDtypeStruct((widths[place + 1],), np.float32),
-            }
-            for place, name in enumerate(names)
-        }
+
+def draw(space: Mapping[str, Any], trials: int, epochs: int, seed: int = 0) -> Work:
+    """Returns what ``vtune.search(vtune.MLP, space, strategy="random", ...)`` trains.
+
+    Args:
+        space: with hidden, layers, batch_size and learning_rate at least.
+        trials: how many.
+        epochs: of each.
+        seed: of the trials, the initial weights and the data order.
+    """
+    searched, root = Space.of(space), seed_words(seed)
+    data = Data.of(None, key=jax.random.key(seed, impl=IMPLEMENTATION))
+    strategy = vtune.strategies.random()(searched.axes, trials=trials, epochs=epochs)
+    points = np.asarray(_sample(root, strategy=strategy))
+    rows = [{name: _in_float32(value) for name, value in {**DEFAULTS, **row}.items()} for row in searched.rows(points)]
+    orders = data_orders(root, np.int32(0), np.int32(0), num_rows=data.num_train, num_epochs=epochs)
+    return Work(space, seed, data, rows, np.asarray(orders), _initial_weights(root, data, rows))
 
 
-def _moved(weights: np.ndarray, nudge: int) -> np.ndarray:
-    """Moves what is not zero by 2 ulp: all up, all down, and from 3 on each weight either way."""
-    ways = {1: [np.inf], 2: [-np.inf]}.get(nudge, [-np.inf, np.inf])
-    towards = np.random.default_rng(nudge).choice(ways, weights.shape).astype(weights.dtype)
-    return np.where(weights == 0, weights, np.nextafter(np.nextafter(weights, towards), towards))
+@partial(jax.jit, static_argnames="strategy")
+def _sample(root: UInt32[Array, "2"], *, strategy: Strategy) -> Float[Array, "trials axes"]:
+    key = study_key(from_words(root), Purpose.SAMPLE)
+    return strategy.ask(key, strategy.init(key)).points
 
 
-@lru_cache(maxsize=1)
-def _digits(seed: int) -> Data:
-    return Data.of(None, key=jax.random.key(seed, impl=IMPLEMENTATION))
+def _in_float32(value: Any) -> Any:
+    """Rounds as vtune does before it trains: ``1 - 0.999`` is another number in float64, by 1e-5 of it."""
+    return float(np.float32(value)) if isinstance(value, float) else value
 
 
-@lru_cache(maxsize=1)
-def _initial_weights(
-    seed: int, inputs: tuple[int, ...], outputs: int, sizes: Sequence[tuple[int, int]], largest: tuple[int, int]
-) -> Sequence[Weights]:
-    """Draws the weights of networks of these (hidden, layers), all padded to the largest, by one program."""
-    names = "hidden", "layers"
-    network = Network(vtune.MLP, Shapes(inputs, outputs, dict(zip(names, largest, strict=True))))
+def _initial_weights(root: UInt32[np.ndarray, "2"], data: Data, rows: Sequence[Mapping[str, Any]]) -> list[Weights]:
+    """Draws with one program, padded to the largest network: the true block does not depend on the padding."""
+    largest = {name: max(row[name] for row in rows) for name in ("hidden", "layers")}
+    network = Network(vtune.MLP, Shapes(data.inputs, data.outputs, largest))
 
     @jax.jit
-    def draw(*size: Array) -> Any:
-        key = seed_key(from_words(seed_words(seed)), jnp.int32(0))
-        return network.init(key, dict(zip(names, size, strict=True)))[0]
+    def draw_padded(sizes: dict[str, Array]) -> Any:
+        return network.init(seed_key(from_words(root), jnp.int32(0)), sizes)[0]
 
-    return [jax.tree.map(np.asarray, draw(*map(np.int32, size))) for size in sizes]
+    padded = [draw_padded({name: np.int32(row[name]) for name in largest}) for row in rows]
+    return [_true_block(jax.device_get(one), row, data) for one, row in zip(padded, rows, strict=True)]
+
+
+def _true_block(padded: Weights, row: Mapping[str, Any], data: Data) -> Weights:
+    names = [*(f"hidden_{layer}" for layer in range(row["layers"])), "output"]
+    widths = [data.inputs[0], *[row["hidden"]] * row["layers"], data.outputs]
+    return {
+        name: {
+            "kernel": padded[name]["kernel"][: widths[place], : widths[place + 1]].copy(),
+            "bias": padded[name]["bias"][: widths[place + 1]].copy(),
+        }
+        for place, name in enumerate(names)
+    }
+
+
+def _moved(weights: np.ndarray, way: int) -> np.ndarray:
+    """Moves what is not zero."""
+    signs = {0: [np.inf], 1: [-np.inf]}.get(way, [-np.inf, np.inf])
+    towards = np.random.default_rng(way).choice(signs, weights.shape).astype(weights.dtype)
+    return np.where(weights == 0, weights, np.nextafter(np.nextafter(weights, towards), towards))
