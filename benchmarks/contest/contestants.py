@@ -45,7 +45,7 @@ class Contestant(NamedTuple):
 
 def prepare_vtune(work: Work) -> Callable[[], Curves]:
     """``vtune.search`` as users call it: it also samples, plans, draws the weights and keeps the tables."""
-    local_devices()
+    local_devices()  # as the first search does: it can still ask for a CPU device a core
 
     def train() -> Curves:
         settings = {"strategy": "random", "trials": work.trials, "epochs": work.epochs, "seed": work.seed}

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from contest.agreement import Agreement
 from contest.contestants import TRUTH
+from contest.process import Lap
 from contest.turns import RATES, Result, agreement
 from contest.work import Work
 
@@ -29,7 +30,7 @@ class Row(NamedTuple):
         contestant: who trained it.
         run: "cold" or "warm".
         seconds: of each lap.
-        compilations: of the first lap.
+        compilations: in each lap.
         trials: in the population.
         useful_flops: of all of them.
         speedup: how many times as fast vtune is; None without vtune.
@@ -40,7 +41,7 @@ class Row(NamedTuple):
     contestant: str
     run: str
     seconds: list[float]
-    compilations: int
+    compilations: list[int]
     trials: int
     useful_flops: float
     speedup: float | None
@@ -62,14 +63,15 @@ def rows_of(title: str, works: Mapping[str, Work], results: Mapping[str, Result]
     """Yields a cold and a warm row for each contestant."""
     for name, result in results.items():
         for run in RATES:
-            seconds = _seconds(result, run)
-            ours = _seconds(results["vtune"], run) if "vtune" in results else None
+            laps = _laps(result, run)
+            seconds = _seconds(laps)
+            ours = _seconds(_laps(results["vtune"], run)) if "vtune" in results else None
             yield Row(
                 population=title,
                 contestant=name,
                 run=run,
                 seconds=seconds,
-                compilations=result.laps[result.stands_for(run)][0].compilations,
+                compilations=[lap.compilations for lap in laps],
                 trials=works[run].trials,
                 useful_flops=works[run].useful_flops,
                 speedup=statistics.median(seconds) / statistics.median(ours) if ours else None,
@@ -88,20 +90,29 @@ def print_table(rows: Sequence[Row]) -> None:
             f"{row.trials / row.median:.2f}",
             f"{row.useful_flops / row.median / 1e9:.1f}",
             _told_speedup(row),
-            str(row.compilations),
+            _told_compilations(row),
             _told_agreement(row),
         ]
         print(f"| {' | '.join(cells)} |")
 
 
-def _seconds(result: Result, run: str) -> list[float]:
-    return [lap.seconds for lap in result.laps[result.stands_for(run)]]
+def _laps(result: Result, run: str) -> list[Lap]:
+    return result.laps[result.stands_for(run)]
+
+
+def _seconds(laps: Sequence[Lap]) -> list[float]:
+    return [lap.seconds for lap in laps]
 
 
 def _told_seconds(row: Row) -> str:
     if len(row.seconds) == 1:
         return f"{row.median:.2f} (one run)"
     return f"{row.median:.2f} ({min(row.seconds):.2f} to {max(row.seconds):.2f}, {len(row.seconds)} runs)"
+
+
+def _told_compilations(row: Row) -> str:
+    least, most = min(row.compilations), max(row.compilations)
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def _told_speedup(row: Row) -> str:
