@@ -1,0 +1,132 @@
+"""What a contest came to, as a table in Markdown and as JSON."""
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from contest.agreement import Agreement
+from contest.contestants import TRUTH
+from contest.process import Lap
+from contest.turns import RATES, Result, agreement
+from contest.work import Work
+
+COLUMNS = "contestant", "run", "seconds", "trials/s", "useful GFLOP/s", "vtune is faster", "compilations", "same work"
+
+LEGEND = """\
+Warm is a second search of the same shapes. One of other shapes is as warm for vtune and for the padded program, and as
+cold as the first for the loops.
+
+Same work: the largest relative deviation from the losses of the per-shape loop after one epoch (1e-4 is allowed), at
+the end where learning rates are at most 3e-3 (1e-3), and that of median and quartiles in standard deviations of the
+bootstrap (1). Chaotic trials are left out of the first two: the loop itself does not keep to a tenth of what is allowed
+when its initial weights move by 2 ulp."""
+
+
+class Row(NamedTuple):
+    """One line of a table.
+
+    Attributes:
+        population: which search.
+        contestant: who trained it.
+        run: "cold" or "warm".
+        seconds: of each lap.
+        compilations: in each lap.
+        trials: in the population.
+        useful_flops: of all of them.
+        speedup: how many times as fast vtune is; None without vtune.
+        agreement: with the truth; None without it, and for the truth itself.
+    """
+
+    population: str
+    contestant: str
+    run: str
+    seconds: list[float]
+    compilations: list[int]
+    trials: int
+    useful_flops: float
+    speedup: float | None
+    agreement: Agreement | None
+
+    @property
+    def median(self) -> float:
+        """The median of its laps, in seconds."""
+        return statistics.median(self.seconds)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all of it for JSON."""
+        found = self.agreement
+        agreement = {**found._asdict(), "failures": found.failures} if found else None
+        return {**self._asdict(), "median_seconds": self.median, "agreement": agreement}
+
+
+def rows_of(title: str, works: Mapping[str, Work], results: Mapping[str, Result]) -> Iterator[Row]:
+    """Yields a cold and a warm row for each contestant."""
+    for name, result in results.items():
+        for run in RATES:
+            laps = _laps(result, run)
+            seconds = _seconds(laps)
+            ours = _seconds(_laps(results["vtune"], run)) if "vtune" in results else None
+            yield Row(
+                population=title,
+                contestant=name,
+                run=run,
+                seconds=seconds,
+                compilations=[lap.compilations for lap in laps],
+                trials=works[run].trials,
+                useful_flops=works[run].useful_flops,
+                speedup=statistics.median(seconds) / statistics.median(ours) if ours else None,
+                agreement=agreement(works, results, name, run),
+            )
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Prints the rows in Markdown."""
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    for row in rows:
+        cells = [
+            row.contestant,
+            row.run,
+            _told_seconds(row),
+            f"{row.trials / row.median:.2f}",
+            f"{row.useful_flops / row.median / 1e9:.1f}",
+            _told_speedup(row),
+            _told_compilations(row),
+            _told_agreement(row),
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
+def _laps(result: Result, run: str) -> list[Lap]:
+    return result.laps[result.stands_for(run)]
+
+
+def _seconds(laps: Sequence[Lap]) -> list[float]:
+    return [lap.seconds for lap in laps]
+
+
+def _told_seconds(row: Row) -> str:
+    if len(row.seconds) == 1:
+        return f"{row.median:.2f} (one run)"
+    return f"{row.median:.2f} ({min(row.seconds):.2f} to {max(row.seconds):.2f}, {len(row.seconds)} runs)"
+
+
+def _told_compilations(row: Row) -> str:
+    least, most = min(row.compilations), max(row.compilations)
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def _told_speedup(row: Row) -> str:
+    if row.speedup is None or row.contestant == "vtune":
+        return ""
+    return f"{row.speedup:.1f}x" if row.speedup >= 1 else f"no, {1 / row.speedup:.1f}x slower"
+
+
+def _told_agreement(row: Row) -> str:
+    found = row.agreement
+    if found is None:
+        return "the loop compared with" if row.contestant == TRUTH else "not checked"
+    if found.failures:
+        return f"not comparable: {'; '.join(found.failures)}"
+    early, late = found.chaotic
+    deviations = f"{found.one_epoch:.0e}, {found.whole_training:.0e}, {found.quartiles:.2f} sd"
+    return f"yes: {deviations}; {early} and {late} chaotic"

@@ -1,0 +1,85 @@
+"""How much faster is vtune than the loops that one would write instead?
+
+    python benchmarks/sequential.py [--trials 64 256] [--epochs 10] [--repeats 5] [--only vtune per-shape] [--json FILE]
+
+The same random search (trials, rows, initial weights and data orders, float32) is trained by vtune, by a loop that
+compiles for every trial, by a loop with one program a shape, and by one padded ``vmap``; all of them are in
+``benchmarks/contest/contestants.py``. Cold is a first search in a fresh process, compiling included, imports left out;
+warm is a second one there, of the same shapes with other learning rates. Nothing is cached on disk. All keep JAX's
+defaults: vtune has a CPU device a core, the others have one device, where XLA may use every core for a large product.
+The loops are given the initial weights and orders; vtune samples, plans and draws its weights within its time.
+
+Useful floating-point operations are those of true weights and trained rows: 4 a weight of the first layer and row, 6 a
+weight of the others. All must have done the same work (law Agreement, ``benchmarks/contest/agreement.py``); a row that
+did not says so. Below 30 seconds a number is the median of ``--repeats`` runs, in turns with those of the others, with
+its range; above, it is one run, which on a busy machine may be off by a factor of 2. Expected time: 20 to 40 minutes.
+With ``--quick``, a smoke test of 8 trials and 2 epochs, it is 1 minute.
+"""
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+
+import vtune
+from contest.contestants import CONTESTANTS
+from contest.table import LEGEND, print_table, rows_of
+from contest.turns import Population, take_turns
+from vtune.training.devices import num_cores
+
+MIXED = {
+    "beta1": vtune.reverse_loguniform(0.8, 0.99),
+    "batch_size": vtune.powers_of_two(32, 256),
+    "hidden": vtune.integers(16, 256, log=True),
+    "layers": vtune.integers(1, 4),
+}
+ONE_SHAPE = {**MIXED, "batch_size": 64, "hidden": 64, "layers": 2}
+
+
+def main() -> None:
+    """Prints a table for each population."""
+    options = parse_arguments()
+    contestants = [contestant for contestant in CONTESTANTS if contestant.name in options.only]
+    machine = f"{platform.machine()}, {num_cores()} cores, Python {platform.python_version()}, jax {jax.__version__}"
+    print(machine)
+    rows = []
+    for population in populations(options.trials, options.epochs):
+        load, works = os.getloadavg()[0], population.works()
+        found = list(rows_of(population.title, works, take_turns(works, contestants, options.repeats)))
+        print(f"\n{population.title} (load average {load:.1f} before, {os.getloadavg()[0]:.1f} after)\n")
+        print_table(found)
+        rows += found
+    print("", LEGEND, "", *(f"- {contestant.name}: {contestant.told}." for contestant in contestants), sep="\n")
+    if options.json:
+        told = {"machine": machine, "rows": [row.as_dict() for row in rows]}
+        options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [contestant.name for contestant in CONTESTANTS]
+    parser.add_argument("--trials", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="these contestants alone")
+    parser.add_argument("--quick", action="store_true", help="8 trials, 2 epochs, one run")
+    parser.add_argument("--json", type=Path, help="where to write all numbers")
+    options = parser.parse_args()
+    if options.quick:
+        options.trials, options.epochs, options.repeats = [8], 2, 1
+    return options
+
+
+def populations(trials: Sequence[int], epochs: int) -> Iterator[Population]:
+    """Yields mixed populations of all sizes, and the smallest of them with a single shape, which compiles once."""
+    for count in trials:
+        yield Population(f"{count} mixed trials, {epochs} epochs", MIXED, count, epochs)
+    yield Population(f"{min(trials)} trials of one shape, {epochs} epochs", ONE_SHAPE, min(trials), epochs)
+
+
+if __name__ == "__main__":
+    main()
