@@ -497,14 +497,21 @@ def test_a_folder_below_a_file_is_refused_before_anything_compiles(tmp_path, pro
     assert (programs, compilations.count) == ([], 0)
 
 
-def test_a_folder_that_holds_a_study_is_refused_and_left_as_it_is(tmp_path, programs):
-    (tmp_path / "study.json").write_text("{}")
-    with Compilations() as compilations, pytest.raises(FileExistsError) as refusal:
+@pytest.mark.parametrize(
+    ("name", "error", "pieces"),
+    [
+        ("study.json", ValueError, ["study.json is not in the format", "write the folder of a vtune search"]),
+        ("trials.csv", FileExistsError, ["holds a trials.csv but no study.json", "write a new name, such as"]),
+    ],
+)
+def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path, programs, name, error, pieces):
+    (tmp_path / name).write_text("{}")
+    with Compilations() as compilations, pytest.raises(error) as refusal:
         search(folder=tmp_path)
-    for piece in (f'folder "{tmp_path}"', "study.json of another study", f'write a new name, such as "{tmp_path}-2"'):
+    for piece in pieces:
         assert piece in str(refusal.value)
     assert (programs, compilations.count) == ([], 0)
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("study.json", "{}")]
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "{}")]
 
 
 def test_a_refused_search_makes_no_folder(tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from vtune.results.store import Held, unused_name
@@ -11,13 +10,12 @@ MAY_DIFFER = ("trials",)
 """The settings that may differ where a search is continued."""
 
 
-def check_same(kept: Held, settings: Mapping[str, Any], folder: Path) -> None:
+def check_same(kept: Held, settings: Mapping[str, Any]) -> None:
     """Refuses to go on with another search than the one that the folder holds.
 
     Args:
         kept: what the folder holds.
         settings: of the search that is asked for: all that JSON can hold and that decides its trials.
-        folder: where it is.
 
     Raises:
         ValueError: for a setting that differs, with both values.
@@ -27,8 +25,9 @@ def check_same(kept: Held, settings: Mapping[str, Any], folder: Path) -> None:
         before = kept.record.get(name)
         if name not in MAY_DIFFER and before != value:
             raise ValueError(
-                f'folder "{folder}" holds a search with {_told(name, before)}, and this one has {_told(name, value)}. '
-                f'Write the same to continue that search, or a new folder, such as "{unused_name(folder)}".'
+                f'folder "{kept.path}" holds a search with {_told(name, before)}, and this one has '
+                f"{_told(name, value)}. "
+                f'Write the same to continue that search, or a new folder, such as "{unused_name(kept.path)}".'
             )
 
 

@@ -13,7 +13,7 @@ from vtune.loop import Loop
 from vtune.progress import Progress, make_progress
 from vtune.protocols import StrategyFactory
 from vtune.results.plans import Plans
-from vtune.results.store import Folder
+from vtune.results.store import Folder, read_if_there
 from vtune.results.tables import Table
 from vtune.resuming import check_same, stages
 from vtune.space import Space
@@ -109,8 +109,7 @@ def search(
     written = Space.of(space)
     written.require_varying()
     factory, begin = _factory(strategy), first_trials(start, written, trials)
-    place = None if folder is None else Folder(folder)
-    kept = place.read() if place else None
+    kept = None if folder is None else read_if_there(folder)
     *earlier, trials = stages(kept, trials)
     asked = factory(written.axes, trials=trials, epochs=epochs, **({"earlier": tuple(earlier)} if earlier else {}))
     used = local_devices(devices)
@@ -123,8 +122,8 @@ def search(
         "strategy": repr(factory), "trials": trials, "epochs": epochs, "optimizer": _name(optimizer),
         "loss": _name(loss), "metric": objective.name, "select": select, "start": begin, "seed": seed, "chunk": chunk,
     }  # fmt: skip
-    if kept and place:
-        check_same(kept, settings, place.path)
+    if kept:
+        check_same(kept, settings)
         ladder = json.dumps(kept.record["ladder"])
     executor, usage = set_up(
         model_fn, written, held, objective=objective, optimizer=optimizer, root=root, trials=trials, epochs=epochs,
@@ -134,10 +133,11 @@ def search(
     plans = Plans([axis.name for axis in written.axes], kept.plans if kept else None)
     seconds = kept.record["seconds"] if kept else 0.0
     settings["stages"] = [*earlier, trials]
+    place = None if folder is None else Folder(folder)
     study = Study(written, held, objective, executor, usage, table, plans, settings, place, seconds)
     with closing(make_progress(progress)) as shown:
-        if kept and place:
-            shown.say(f"{len(kept.trials)} of {trials} trials are in {place.path}; the search goes on there")
+        if kept:
+            shown.say(f"{len(kept.trials)} of {trials} trials are in {kept.path}; the search goes on there")
         shown.say(executor.describe())
         shown.begin(trials)
         Loop(study, shown, begin, kept).run(asked, root)

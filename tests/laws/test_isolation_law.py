@@ -8,6 +8,7 @@ from tests.laws.population import complete, digits, final_states, initial_lane, 
 from vtune.data import Data
 from vtune.parameters import choice, loguniform
 from vtune.protocols import DIVERGED, IDLE, RUNNING
+from vtune.space import per_layer
 from vtune.training.task import Recipe
 from vtune.training.trained import true_block
 
@@ -66,13 +67,32 @@ def test_zero_initial_weights_are_zero_outside_the_true_block():
         assert_zero_outside(lane.params, queue.recipe, row)
 
 
+def test_zero_holds_where_every_layer_has_a_width_of_its_own():
+    queue = make_queue({**SPACE, "hidden": per_layer(choice([5, 16, 40])), "layers": choice([1, 2, 3])})
+    widths = [(40, 5, 16), (5, 40, 5), (16, 5, 40)]
+    rows = [
+        {**population()[0], **{f"hidden_{i + 1}": width for i, width in enumerate(some)}, "layers": layers}
+        for some in widths
+        for layers in (1, 2, 3)
+    ]
+    for row, (rung, lane) in zip(rows, final_states(queue, rows, 2), strict=True):
+        moments = lane.optimizer_state[0]
+        assert "layers" in dict(rung.sizes)
+        for tree in (lane.params, moments.mu, moments.nu):
+            assert_zero_outside(tree, queue.recipe, row)
+
+
+def of_sgd():
+    return [{**row, "optimizer": "sgd"} for row in population()]
+
+
 @pytest.fixture(scope="module")
 def queue():
     return make_queue(SPACE, targets(), optimizer="sgd")
 
 
 def test_a_diverged_lane_leaves_the_bits_of_its_neighbours(queue):
-    calm = population()
+    calm = of_sgd()
     mixed = [{**row, "learning_rate": HUGE} if place % 2 else row for place, row in enumerate(calm)]
     truth, curves = train(queue, calm, 4), train(queue, mixed, 4)
     for place in range(len(calm)):
@@ -84,7 +104,7 @@ def test_a_diverged_lane_leaves_the_bits_of_its_neighbours(queue):
 
 
 def test_a_diverged_lane_is_frozen_at_finite_weights_with_its_step(queue):
-    rows = [{**row, "learning_rate": HUGE} for row in population()]
+    rows = [{**row, "learning_rate": HUGE} for row in of_sgd()]
     short, long = final_states(queue, rows, 1), final_states(queue, rows, 3)
     for row, (_, lane), (_, later) in zip(rows, short, long, strict=True):
         assert lane.status == DIVERGED
@@ -93,14 +113,14 @@ def test_a_diverged_lane_is_frozen_at_finite_weights_with_its_step(queue):
 
 
 def test_a_diverged_lane_keeps_its_padding_at_zero(queue):
-    rows = [{**row, "learning_rate": HUGE} for row in population()]
+    rows = [{**row, "learning_rate": HUGE} for row in of_sgd()]
     for row, (_, lane) in zip(rows, final_states(queue, rows, 2), strict=True):
         assert_zero_outside(lane.params, queue.recipe, row)
 
 
 def test_idle_lanes_fill_up_a_chunk_and_are_no_trials(queue):
     queue = make_queue(SPACE, targets(), optimizer="sgd", chunk=4)
-    (chunk,) = queue.chunks(plan_of(population()[:1], 2), complete(population()[:1]))
+    (chunk,) = queue.chunks(plan_of(of_sgd()[:1], 2), complete(of_sgd()[:1]))
     *_, (states, curves) = queue.workers[0].calls(chunk)
     assert np.asarray(states.status).tolist() == [RUNNING, IDLE, IDLE, IDLE]
     assert np.asarray(states.step).tolist()[1:] == [0, 0, 0]

@@ -54,7 +54,7 @@ def alone(queue: Any, row: Any, num_epochs: int) -> tuple[np.ndarray, Any]:
     """The reference's curves and trained model on hand-standardized data, from vtune's initial weights."""
     data = queue.data
     rows, valid, _, _ = by_hand(data)
-    model = PlainMLP(data.inputs[0], row["hidden"], row["layers"], data.outputs, "relu")
+    model = PlainMLP(data.inputs[0], [row["hidden"]] * row["layers"], data.outputs, "relu")
     model.load(initial_lane(queue, row)[1].params)
     numbers = queue.root, np.int32(0), np.int32(0)
     orders = np.asarray(data_orders(*numbers, num_rows=data.num_train, num_epochs=num_epochs))

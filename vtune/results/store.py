@@ -28,6 +28,7 @@ class Held:
     """What a folder holds.
 
     Attributes:
+        path: of the folder.
         record: what ``study.json`` tells.
         trials: one row a trial, best first. Types of hyperparameters are inferred from what is written, so the string
             "64" comes back as a number.
@@ -35,6 +36,7 @@ class Held:
         plans: what the strategy asked for: one row a trial of a plan.
     """
 
+    path: Path
     record: dict[str, Any]
     trials: pd.DataFrame
     curves: pd.DataFrame
@@ -89,14 +91,6 @@ class Folder:
         _check_writable(self.path)
         _check_not_taken(self.path)
 
-    def read(self) -> Held | None:
-        """Returns the study that is there; None where there is none yet.
-
-        Raises:
-            ValueError: for a study that this version cannot read.
-        """
-        return read_folder(self.path) if (self.path / _STUDY).exists() else None
-
     def write(self, record: Mapping[str, Any], table: Table, plans: pd.DataFrame) -> None:
         """Writes the study as it stands; each file changes at once or not at all, and ``study.json`` comes last.
 
@@ -126,6 +120,21 @@ class Folder:
         _replace(self.path / _STUDY, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
 
+def read_if_there(path: str | PathLike[str]) -> Held | None:
+    """Reads what a search left in its folder; returns None where there is none yet.
+
+    Args:
+        path: the ``folder=`` of the search.
+
+    Raises:
+        ValueError: for a study that this version cannot read.
+        OSError: for tables of something else.
+    """
+    folder = _absolute(path)
+    _check_not_taken(folder)
+    return read_folder(folder) if (folder / _STUDY).exists() else None
+
+
 def read_folder(path: str | PathLike[str]) -> Held:
     """Reads what a search left in its folder.
 
@@ -145,7 +154,7 @@ def read_folder(path: str | PathLike[str]) -> Held:
     record = _read_record(folder)
     trials = _read_table(folder / _TRIALS, index="trial_id", dtype={"parent": "Int64"}, parse_dates=["finished_at"])
     curves = _read_table(folder / _CURVES, index=["trial_id", "epoch"])
-    return Held(record, trials, curves, _read_table(folder / _PLANS, index=["round", "trial_id"]))
+    return Held(folder, record, trials, curves, _read_table(folder / _PLANS, index=["round", "trial_id"]))
 
 
 def _absolute(path: str | PathLike[str]) -> Path:
