@@ -19,12 +19,14 @@ from vtune.data import Data
 from vtune.defaults import DEFAULTS
 from vtune.keys import seed_words
 from vtune.protocols import Chunk, Rung, Shapes
-from vtune.training.cost import cost_table, lanes_within, turn_seconds
+from vtune.training.cost import VERSION, cost_table, lanes_within, turn_seconds
 from vtune.training.devices import Device, kind_of, local_devices
+from vtune.training.job import Job
+from vtune.training.ladder import Ladder
 from vtune.training.losses import METRICS, cross_entropy
 from vtune.training.mlp import MLP
-from vtune.training.optimizers import OPTIMIZERS
-from vtune.training.programs import Program, Signature, epochs_per_call
+from vtune.training.optimizers import named
+from vtune.training.places import OneDevice
 from vtune.training.task import Recipe
 from vtune.training.worker import Worker
 
@@ -51,7 +53,9 @@ def main() -> None:
         shapes = Shapes(data.inputs, data.outputs)
         macs = MLP.elastic.row_macs({"hidden": width, "layers": layers}, shapes)
         lanes = lanes_within(table, sum(macs), 4, 1000)
-        rung = Rung((("hidden", width), ("layers", layers)), (), lanes, rows, is_shared, accumulates=True)
+        rung = Rung(
+            (("hidden", width), ("layers", layers)), (("optimizer", "adam"),), lanes, rows, is_shared, accumulates=True
+        )
         compile_seconds, seconds = measure(rung, width, layers, data, device, repeats)
         useful = lanes * EPOCHS * (data.num_train // BATCH_SIZE * BATCH_SIZE) * (4 * macs[0] + 6 * sum(macs[1:]))
         turns = data.num_train // BATCH_SIZE * (BATCH_SIZE // rows) * EPOCHS * lanes
@@ -65,14 +69,13 @@ def main() -> None:
 
 def measure(rung: Rung, width: int, layers: int, data: Data, device: Device, repeats: int) -> tuple[float, list[float]]:
     """Seconds to compile a rung, and to train a chunk of it once it is compiled."""
-    recipe = Recipe(MLP, OPTIMIZERS["adam"], cross_entropy, (METRICS["accuracy"],), data.inputs, data.outputs)
+    recipe = Recipe(MLP, named, cross_entropy, (METRICS["accuracy"],), data.inputs, data.outputs)
     row = {**DEFAULTS, "hidden": width, "layers": layers, "batch_size": BATCH_SIZE}
     names = ("batch_size", "beta1", "beta2", "decay", "epsilon", "hidden", "layers", "learning_rate")
     traced = tuple((name, "int32" if name in ("batch_size", "hidden", "layers") else "float32") for name in names)
-    train, valid = (tuple((array.shape, array.dtype.name) for array in part) for part in (data.train, data.valid))
-    signature = Signature(traced, train, valid, epochs_per_call(data.num_train))
-    program = Program(recipe, rung, signature)
-    worker = Worker(device, data, seed_words(0), 0, signature, lambda _: program)
+    no_ladder = Ladder(VERSION, device.device_kind, data.dtype.name, None, (), None, (), 1, 0.0)
+    job = Job(recipe, no_ladder, traced, data, seed_words(0))
+    worker, program = Worker(OneDevice(device), job), job.program(rung)
     chunk = Chunk(rung, tuple(range(rung.lanes)), (row,) * rung.lanes, EPOCHS)
     worker.train(chunk)
     seconds = []

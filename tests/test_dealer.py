@@ -10,9 +10,10 @@ from vtune.protocols import Chunk, Rung
 from vtune.training.cost import cost_table
 from vtune.training.dealer import Dealer
 from vtune.training.devices import DeviceKind
+from vtune.training.places import OneDevice
 
 TABLE = cost_table(DeviceKind("cpu", "cpu"))
-DEVICES = ("first", "second")
+DEVICES = (OneDevice("first"), OneDevice("second"))
 
 
 class FakeProgram(NamedTuple):
@@ -37,7 +38,7 @@ def dealer_of(chunks, programs=None, devices=DEVICES):
 
 @given(
     counts=st.lists(st.integers(1, 5), min_size=1, max_size=5),
-    compiled=st.lists(st.sets(st.sampled_from([*DEVICES, "of another study"])), min_size=5, max_size=5),
+    compiled=st.lists(st.sets(st.sampled_from([*DEVICES, OneDevice("of another study")])), min_size=5, max_size=5),
     seconds=st.sampled_from([None, 1e-6, 10.0]),
     devices=st.sampled_from([DEVICES, DEVICES[:1]]),
     seed=st.integers(0, 99),
@@ -61,28 +62,28 @@ def test_every_chunk_is_dealt_exactly_once(counts, compiled, seconds, devices, s
 
 def test_two_devices_start_on_different_rungs():
     dealer = dealer_of(chunks_of(3, 3))
-    assert dealer.take("first").rung != dealer.take("second").rung
+    assert dealer.take(OneDevice("first")).rung != dealer.take(OneDevice("second")).rung
 
 
 def test_a_device_goes_on_with_what_it_has_compiled():
     dealer = dealer_of(chunks_of(3, 3))
-    rung = dealer.take("first").rung
-    assert dealer.take("first").rung == rung
+    rung = dealer.take(OneDevice("first")).rung
+    assert dealer.take(OneDevice("first")).rung == rung
 
 
 def test_a_little_work_is_not_worth_a_second_compilation():
     chunks = chunks_of(3)
-    dealer = dealer_of(chunks, {chunks[0].rung: FakeProgram({"first"}, 0.01, 2.0)})
-    assert dealer.take("second") is None
-    assert dealer.take("first") is chunks[0]
+    dealer = dealer_of(chunks, {chunks[0].rung: FakeProgram({OneDevice("first")}, 0.01, 2.0)})
+    assert dealer.take(OneDevice("second")) is None
+    assert dealer.take(OneDevice("first")) is chunks[0]
 
 
 def test_much_work_is():
     chunks = chunks_of(30)
-    dealer = dealer_of(chunks, {chunks[0].rung: FakeProgram({"first"}, 0.1, 2.0)})
-    assert dealer.take("second") is chunks[0]
+    dealer = dealer_of(chunks, {chunks[0].rung: FakeProgram({OneDevice("first")}, 0.1, 2.0)})
+    assert dealer.take(OneDevice("second")) is chunks[0]
 
 
 def test_the_longest_work_comes_first():
     chunks = chunks_of(1, 5, 2)
-    assert dealer_of(chunks).take("first").rung == chunks[1].rung
+    assert dealer_of(chunks).take(OneDevice("first")).rung == chunks[1].rung

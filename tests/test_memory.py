@@ -6,7 +6,8 @@ import pytest
 
 from tests.laws.population import complete, make_queue, plan_of, train
 from vtune.parameters import choice, integers, loguniform, reverse_loguniform
-from vtune.training import queue as queue_module
+from vtune.training import job as job_module
+from vtune.training.places import OneDevice
 
 LARGE = {
     "learning_rate": loguniform(1e-4, 1e-1),
@@ -45,9 +46,9 @@ def test_the_estimate_is_within_a_quarter_of_what_the_compiler_says(space, optio
     row = {**rows_for(1)[0], **{name: value for name, value in space.items() if isinstance(value, int)}}
     row["batch_size"] = space["batch_size"] if isinstance(space["batch_size"], int) else space["batch_size"].values[-1]
     (row,) = complete([{**row, "optimizer": options.get("optimizer", "adam")}])
-    program = queue.program(queue.ladder.rung(row))
+    program = queue.job.program(queue.job.ladder.rung(row))
     assert program.rung.lanes == chunk
-    told = program.memory_analysis(jax.devices()[0])
+    told = program.memory_analysis(OneDevice(jax.devices()[0]))
     needed = told.argument_size_in_bytes + told.output_size_in_bytes + told.temp_size_in_bytes
     needed -= told.alias_size_in_bytes
     assert program.estimated_bytes == pytest.approx(needed, rel=0.25)
@@ -62,7 +63,7 @@ def large():
 
 def test_512_lanes_are_one_call(large):
     queue, rows, curves = large
-    (chunk,) = queue.chunks(plan_of(rows, 2), complete(rows))
+    (chunk,) = queue.job.chunks(plan_of(rows, 2), complete(rows))
     assert len(chunk.trial_ids) == chunk.rung.lanes == 512
     assert len(curves) == 512
     assert all(np.isfinite(curve).all() for curve in curves.values())
@@ -78,7 +79,7 @@ def test_within_its_ladder_company_and_order_do_not_matter(large):
 
 def test_a_chunk_that_no_device_can_hold_is_refused_before_it_compiles(monkeypatch):
     queue = make_queue(LARGE, chunk=64)
-    monkeypatch.setattr(queue_module, "device_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(job_module, "device_bytes", lambda _: 1 << 20)
     with pytest.raises(
         ValueError, match=r"chunk of 64 trials would take about .* GiB, but a device has .* Write chunk="
     ):

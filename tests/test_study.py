@@ -556,7 +556,7 @@ def test_numpy_counts_are_counts(tmp_path):
         "space = {'learning_rate': vtune.loguniform(1e-3, 1e-2), 'hidden': 8}; "
         f"counts = dict(trials=n(2), epochs=n(1), seed=n(3), chunk=n(2), folder={str(tmp_path / 'a')!r}); "
         "study = vtune.search(vtune.MLP, space, **counts); "
-        "assert len(study.trials) == 2 and all(cell.lanes == 2 for cell in study.executor.ladder.cells)"
+        "assert len(study.trials) == 2 and all(cell.lanes == 2 for cell in study.executor.job.ladder.cells)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

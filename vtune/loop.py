@@ -120,7 +120,7 @@ class Loop:
         whole = [study.usage.complete(row) for row in used]
         lanes = {int(plan.trial_id[lane]): int(lane) for lane in np.flatnonzero(plan.active)}
         for lane in lanes.values():
-            self._rungs.setdefault(study.executor.ladder.rung(whole[lane]), len(self._rungs))
+            self._rungs.setdefault(study.executor.job.ladder.rung(whole[lane]), len(self._rungs))
         scores = np.full(len(rows), np.nan, np.float32)
 
         def record(results: list[TrialResult]) -> None:

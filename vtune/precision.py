@@ -24,3 +24,25 @@ def float_precision(dtype: np.dtype) -> Iterator[None]:
         from jax.experimental import enable_x64 as enable  # pyright: ignore[reportAttributeAccessIssue]
     with enable(dtype == np.float64):
         yield
+
+
+def told_precision(matmul_precision: str | None = None) -> str | None:
+    """Returns the precision of matrix products that was asked for, or else what JAX was told; None for its own choice.
+
+    Args:
+        matmul_precision: as ``jax.default_matmul_precision`` takes it.
+
+    Raises:
+        ValueError: for what that does not take.
+
+    Example:
+        >>> told_precision("highest")
+        'highest'
+    """
+    try:
+        with jax.default_matmul_precision(matmul_precision or jax.config.jax_default_matmul_precision):  # pyright: ignore
+            return matmul_precision or jax.config.jax_default_matmul_precision  # pyright: ignore
+    except ValueError as error:
+        raise ValueError(
+            f"matmul_precision={matmul_precision!r}: {error} Write matmul_precision='highest', 'high' or 'default'."
+        ) from error

@@ -158,7 +158,7 @@ class Rung(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Up to ``rung.lanes`` trials of one rung and one budget, trained by the same calls.
+    """Trials of one rung and one budget, trained by the same calls: up to ``rung.lanes`` a device.
 
     Attributes:
         rung: whose program trains them.

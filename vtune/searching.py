@@ -7,9 +7,13 @@ from inspect import signature
 from os import PathLike
 from typing import Any
 
+import jax
+
 from vtune.data import Data
+from vtune.defaults import did_you_mean
 from vtune.keys import seed_words, split_key
 from vtune.loop import Loop
+from vtune.precision import told_precision
 from vtune.progress import Progress, make_progress
 from vtune.protocols import StrategyFactory
 from vtune.results.plans import Plans
@@ -21,12 +25,12 @@ from vtune.start import first_trials
 from vtune.strategies.factories import check_count
 from vtune.strategies.names import by_name
 from vtune.study import Study
-from vtune.training.devices import Device, local_devices
+from vtune.training.devices import Device, local_devices, mesh_devices
 from vtune.training.losses import RowLoss
 from vtune.training.networks import ModelFn
 from vtune.training.objective import kind_needed, make_objective
 from vtune.training.optimizers import Optimizer
-from vtune.training.setup import set_up
+from vtune.training.setup import EXECUTORS, set_up
 
 
 def search(
@@ -49,6 +53,8 @@ def search(
     chunk: int | str = "auto",
     ladder: str = "auto",
     devices: int | Sequence[Device] | None = None,
+    executor: str = "queue",
+    matmul_precision: str | None = None,
     progress: bool | Progress = True,
 ) -> Study:
     """Tries hyperparameters at random, zooms in on the best, and trains many networks at a time.
@@ -86,6 +92,11 @@ def search(
         ladder: which trials share a program, as ``study.ladder`` of another search gives it, for results that can be
             compared bit for bit; "auto" plans it.
         devices: to train on; how many; or None for all. A CPU counts as one device a core.
+        executor: "queue": each device of this process trains chunks by itself, which is fast and gives the same bits on
+            any number of them; "mesh": all devices train the same chunk in lockstep, those of other processes too
+            where JAX is distributed, with one compilation for all.
+        matmul_precision: of matrix products, as ``jax.default_matmul_precision`` names it: "highest" for true float32
+            on a GPU or TPU. None for what JAX takes by itself, or was told.
         progress: whether to show a bar, or an object that shows it your way.
 
     Returns:
@@ -104,6 +115,7 @@ def search(
         4
     """
     _check_arguments(model_fn, trials, epochs, finalists, seed, folder, chunk)
+    precision = told_precision(matmul_precision)
     trials, epochs, seed = int(trials), int(epochs), int(seed)
     chunk = chunk if chunk == "auto" else int(chunk)
     written = Space.of(space)
@@ -112,7 +124,7 @@ def search(
     kept = None if folder is None else read_if_there(folder)
     *earlier, trials = stages(kept, trials)
     asked = factory(written.axes, trials=trials, epochs=epochs, **({"earlier": tuple(earlier)} if earlier else {}))
-    used = local_devices(devices)
+    used = _devices(executor, devices)
     root = seed_words(seed)
     held = Data.of(data, key=split_key(root), kind=kind_needed(loss, metric))
     objective = make_objective(loss, metric, direction, select, held.kind)
@@ -121,27 +133,42 @@ def search(
         "model_fn": _name(model_fn), "space": written.describe(), "data": repr(held), "data_digest": held.digest,
         "strategy": repr(factory), "trials": trials, "epochs": epochs, "optimizer": _name(optimizer),
         "loss": _name(loss), "metric": objective.name, "select": select, "start": begin, "seed": seed, "chunk": chunk,
+        "executor": executor, "matmul_precision": precision,
     }  # fmt: skip
     if kept:
         check_same(kept, settings)
         ladder = json.dumps(kept.record["ladder"])
-    executor, usage = set_up(
+    trainer, usage = set_up(
         model_fn, written, held, objective=objective, optimizer=optimizer, root=root, trials=trials, epochs=epochs,
-        chunk=chunk, devices=used, ladder=ladder,
+        chunk=chunk, devices=used, ladder=ladder, executor=executor, matmul_precision=precision,
     )  # fmt: skip
     held.warn_of_sizes(data, kind_needed(loss, metric))
     plans = Plans([axis.name for axis in written.axes], kept.plans if kept else None)
     seconds = kept.record["seconds"] if kept else 0.0
     settings["stages"] = [*earlier, trials]
     place = None if folder is None else Folder(folder)
-    study = Study(written, held, objective, executor, usage, table, plans, settings, place, seconds)
-    with closing(make_progress(progress)) as shown:
+    study = Study(written, held, objective, trainer, usage, table, plans, settings, place, seconds)
+    with closing(make_progress(progress if jax.process_index() == 0 else False)) as shown:
         if kept:
             shown.say(f"{len(kept.trials)} of {trials} trials are in {kept.path}; the search goes on there")
-        shown.say(executor.describe())
+        shown.say(trainer.describe())
         shown.begin(trials)
         Loop(study, shown, begin, kept).run(asked, root)
     return study
+
+
+def _devices(executor: Any, devices: int | Sequence[Device] | None) -> list[Device]:
+    if not isinstance(executor, str) or executor not in EXECUTORS:
+        raise ValueError(f"executor={executor!r} is not known; {did_you_mean(str(executor), EXECUTORS)}")
+    if executor == "mesh":
+        return mesh_devices(devices)
+    used = local_devices(devices)
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"executor='queue': JAX runs in {jax.process_count()} processes, and each would train all trials by "
+            "itself. Write executor='mesh', which shares them."
+        )
+    return used
 
 
 def _name(function: Any) -> str:

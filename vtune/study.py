@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 import pandas as pd
 from jax import Array
 
@@ -16,6 +17,7 @@ from vtune.results.summary import summary, to_html
 from vtune.results.tables import Table, TrialResult
 from vtune.space import Space
 from vtune.strategies.boxes import near_bounds
+from vtune.training.mesh import TrialsMesh
 from vtune.training.objective import Objective
 from vtune.training.queue import ChunkQueue
 from vtune.training.trained import mean_of_rows, trained_module
@@ -42,7 +44,7 @@ class Study:
     space: Space
     data: Data
     objective: Objective
-    executor: ChunkQueue
+    executor: ChunkQueue | TrialsMesh
     usage: Usage
     table: Table
     plans: Plans
@@ -95,7 +97,7 @@ class Study:
     @property
     def ladder(self) -> str:
         """The ladder as JSON: results are comparable bit for bit where it is the same."""
-        return self.executor.ladder.to_json()
+        return self.executor.job.ladder.to_json()
 
     def trial(self, trial_id: int) -> TrialResult:
         """Returns all that is known of a trial; its ``params`` are a dict by name.
@@ -152,8 +154,8 @@ class Study:
         return to_html(self.top(len(self.table)), data=repr(self.data), metric=self.metric, seconds=self.seconds)
 
     def save(self) -> None:
-        """Writes the trials as they stand to the folder, if there is one."""
-        if self.folder is not None:
+        """Writes the trials as they stand to the folder, if there is one; of several processes the first one does."""
+        if self.folder is not None and jax.process_index() == 0:
             steps = {trial_id: self.trial(trial_id).diverged_step for trial_id in self.table.ranking()}
             told = {
                 "metric": self.metric,

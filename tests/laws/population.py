@@ -73,7 +73,7 @@ def train(
 def final_states(queue: ChunkQueue, rows: Sequence[Mapping[str, Any]], epochs: int) -> list[tuple[Rung, LaneState]]:
     """Trains the trials and returns rung and lane of each, in the order of the rows."""
     lanes: dict[int, tuple[Rung, LaneState]] = {}
-    for chunk in queue.chunks(plan_of(rows, epochs), complete(rows)):
+    for chunk in queue.job.chunks(plan_of(rows, epochs), complete(rows)):
         *_, states = (jax.device_get(states) for states, _ in queue.workers[0].calls(chunk))
         for place, trial_id in enumerate(chunk.trial_ids):
             lanes[trial_id] = chunk.rung, jax.tree.map(lambda leaf, place=place: leaf[place], states)
@@ -82,12 +82,12 @@ def final_states(queue: ChunkQueue, rows: Sequence[Mapping[str, Any]], epochs: i
 
 def initial_lane(queue: ChunkQueue, row: Mapping[str, Any]) -> tuple[Rung, LaneState]:
     """Rung and lane of a trial before its first epoch."""
-    (chunk,) = queue.chunks(plan_of([row], 1), complete([row]))
+    (chunk,) = queue.job.chunks(plan_of([row], 1), complete([row]))
     return chunk.rung, first_lane(queue, chunk)
 
 
 def first_lane(queue: ChunkQueue, chunk: Chunk) -> LaneState:
-    worker, program = queue.workers[0], queue.program(chunk.rung)
+    worker, program = queue.workers[0], queue.job.program(chunk.rung)
     states = program.initial(worker.inputs(program, chunk))
     return jax.tree.map(lambda leaf: np.asarray(leaf)[0], states)
 

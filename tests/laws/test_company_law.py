@@ -45,7 +45,7 @@ def assert_same_bits(curves, truth):
 
 def test_the_population_takes_several_rungs_and_full_and_part_filled_chunks(rows):
     queue = make_queue(SPACE.entries, trials=600)
-    chunks = queue.chunks(plan_of(rows, 1), complete(rows))
+    chunks = queue.job.chunks(plan_of(rows, 1), complete(rows))
     assert len({chunk.rung for chunk in chunks}) >= 3
     assert {chunk.rung.is_shared for chunk in chunks} == {True, False}
     fills = [len(chunk.trial_ids) / chunk.rung.lanes for chunk in chunks]
@@ -88,7 +88,7 @@ def test_within_another_chunk_size_company_does_not_matter_either(rows, chunk):
 @pytest.mark.parametrize("split", [(20,), (3, 6, 11), (1,) * 20])
 def test_segments_any_split_of_epochs_gives_the_same_bits(rows, split):
     queue = make_queue(SPACE.entries, trials=600)
-    chunk = max(queue.chunks(plan_of(rows, 20), complete(rows)), key=lambda chunk: len(chunk.trial_ids))
+    chunk = max(queue.job.chunks(plan_of(rows, 20), complete(rows)), key=lambda chunk: len(chunk.trial_ids))
     states, curves = advance_by(queue, chunk, split)
     whole_states, whole_curves = advance_by(queue, chunk, (20,))
     np.testing.assert_array_equal(curves, whole_curves)
@@ -97,12 +97,12 @@ def test_segments_any_split_of_epochs_gives_the_same_bits(rows, split):
 
 def advance_by(queue, chunk, split):
     """Calls the program of a chunk for so many epochs at a time."""
-    worker, program = queue.workers[0], queue.program(chunk.rung)
-    inputs, advance = worker.inputs(program, chunk), program.on(worker.device)
-    states = jax.device_put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.states), worker.device)
+    worker, program = queue.workers[0], queue.job.program(chunk.rung)
+    inputs, advance = worker.inputs(program, chunk), program.on(worker.place)
+    states = worker.place.put(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.states))
     first, parts = 0, []
     for count in split:
-        scalars = jax.device_put((np.int32(first), np.int32(count)), worker.device)
+        scalars = worker.place.put((np.int32(first), np.int32(count)))
         states, curves = advance(states, inputs, *scalars)
         parts.append(np.asarray(curves)[:, :count])
         first += count

@@ -26,8 +26,8 @@ SETTINGS = {
 def programs_of(study):
     """The programs of the rungs in use."""
     trials = [study.usage.complete(study.trial(trial_id).params) for trial_id in study.trials.index]
-    rungs = {study.executor.ladder.rung(trial) for trial in trials}
-    return [study.executor.program(rung) for rung in rungs]
+    rungs = {study.executor.job.ladder.rung(trial) for trial in trials}
+    return [study.executor.job.program(rung) for rung in rungs]
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,9 @@ def test_inactive_values_change_neither_the_rung_nor_a_bit(study):
     assert all(row != other for row, other in zip(rows, changed, strict=True))
     first, second = ([usage.complete(usage.used(row)) for row in some] for some in (rows, changed))
     assert first == second
-    assert [study.executor.ladder.rung(row) for row in first] == [study.executor.ladder.rung(row) for row in second]
+    assert [study.executor.job.ladder.rung(row) for row in first] == [
+        study.executor.job.ladder.rung(row) for row in second
+    ]
     curves, others = train(study.executor, first, 1), train(study.executor, second, 1)
     for trial_id, curve in curves.items():
         np.testing.assert_array_equal(curve, others[trial_id])
@@ -182,8 +184,8 @@ def test_what_an_optimizer_needs_as_a_constant_has_programs_of_its_own():
     steps, nesterov = vtune.choice([20, 40]), vtune.choice([True, False])
     space = {"learning_rate": 1e-2, "beta1": 0.8, "steps": steps, "nesterov": nesterov, "hidden": 8}
     queue = make_queue(space, optimizer=step)
-    assert {"steps", "nesterov"} <= set(queue.ladder.structural)
-    assert {"learning_rate", "beta1"} <= set(dict(queue.traced))
+    assert {"steps", "nesterov"} <= set(queue.job.ladder.structural)
+    assert {"learning_rate", "beta1"} <= set(dict(queue.job.traced))
 
 
 def test_an_optimizer_may_read_other_names_with_each_value_of_one():

@@ -56,7 +56,7 @@ def test_zero_padded_weights_and_moments_stay_zero(activation):
         moments = lane.optimizer_state[0]
         assert dict(rung.sizes).get("hidden", row["hidden"]) >= row["hidden"]
         for tree in (lane.params, moments.mu, moments.nu):
-            assert_zero_outside(tree, queue.recipe, row)
+            assert_zero_outside(tree, queue.job.recipe, row)
         assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(moments.nu))
 
 
@@ -64,7 +64,7 @@ def test_zero_initial_weights_are_zero_outside_the_true_block():
     queue = make_queue(SPACE)
     for row in population():
         _, lane = initial_lane(queue, row)
-        assert_zero_outside(lane.params, queue.recipe, row)
+        assert_zero_outside(lane.params, queue.job.recipe, row)
 
 
 def test_zero_holds_where_every_layer_has_a_width_of_its_own():
@@ -79,7 +79,7 @@ def test_zero_holds_where_every_layer_has_a_width_of_its_own():
         moments = lane.optimizer_state[0]
         assert "layers" in dict(rung.sizes)
         for tree in (lane.params, moments.mu, moments.nu):
-            assert_zero_outside(tree, queue.recipe, row)
+            assert_zero_outside(tree, queue.job.recipe, row)
 
 
 def of_sgd():
@@ -108,19 +108,19 @@ def test_a_diverged_lane_is_frozen_at_finite_weights_with_its_step(queue):
     short, long = final_states(queue, rows, 1), final_states(queue, rows, 3)
     for row, (_, lane), (_, later) in zip(rows, short, long, strict=True):
         assert lane.status == DIVERGED
-        assert lane.diverged_step == lane.step < queue.data.num_train // row["batch_size"]
+        assert lane.diverged_step == lane.step < queue.job.data.num_train // row["batch_size"]
         jax.tree.map(np.testing.assert_array_equal, lane, later)
 
 
 def test_a_diverged_lane_keeps_its_padding_at_zero(queue):
     rows = [{**row, "learning_rate": HUGE} for row in of_sgd()]
     for row, (_, lane) in zip(rows, final_states(queue, rows, 2), strict=True):
-        assert_zero_outside(lane.params, queue.recipe, row)
+        assert_zero_outside(lane.params, queue.job.recipe, row)
 
 
 def test_idle_lanes_fill_up_a_chunk_and_are_no_trials(queue):
     queue = make_queue(SPACE, targets(), optimizer="sgd", chunk=4)
-    (chunk,) = queue.chunks(plan_of(of_sgd()[:1], 2), complete(of_sgd()[:1]))
+    (chunk,) = queue.job.chunks(plan_of(of_sgd()[:1], 2), complete(of_sgd()[:1]))
     *_, (states, curves) = queue.workers[0].calls(chunk)
     assert np.asarray(states.status).tolist() == [RUNNING, IDLE, IDLE, IDLE]
     assert np.asarray(states.step).tolist()[1:] == [0, 0, 0]

@@ -72,10 +72,10 @@ def test_it_is_planned_anew_to_the_same_text():
 
 
 def test_neither_devices_nor_what_was_trained_change_it():
-    texts = {make_queue(SPACE, devices=jax.devices()[:count]).ladder.to_json() for count in (1, 2, 4)}
+    texts = {make_queue(SPACE, devices=jax.devices()[:count]).job.ladder.to_json() for count in (1, 2, 4)}
     queue = make_queue(SPACE)
     train(queue, sampled_rows(SPACE)[:3], 1)
-    texts.add(make_queue(SPACE).ladder.to_json())
+    texts.add(make_queue(SPACE).job.ladder.to_json())
     assert len(texts) == 1
 
 
@@ -132,5 +132,5 @@ def test_a_longer_study_waits_for_its_rungs_and_does_not_change_a_shorter_ones_t
     data = digits()
     rows = sampled_rows(SPACE)[:2]
     queue = make_queue(SPACE, data)
-    chunks = queue.chunks(plan_of(rows, 1), complete(rows))
-    assert {chunk.rung for chunk in chunks} == {queue.ladder.rung(row) for row in complete(rows)}
+    chunks = queue.job.chunks(plan_of(rows, 1), complete(rows))
+    assert {chunk.rung for chunk in chunks} == {queue.job.ladder.rung(row) for row in complete(rows)}

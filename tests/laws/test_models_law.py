@@ -129,7 +129,7 @@ def test_fifty_steps_in_float64_equal_a_plain_loop(name):
     with float64(), jax.numpy_dtype_promotion("standard"):
         queue = queue_of(case, data_of(case, num_train=300, num_valid=50))
         rows = case.rows[:2]  # of one structure: compiling is what takes the time
-        epochs = -(-NUM_STEPS // (queue.data.num_train // 32))
+        epochs = -(-NUM_STEPS // (queue.job.data.num_train // 32))
         for row, (_, lane) in zip(rows, final_states(queue, rows, epochs), strict=True):
             _, truth = train_alone(case, row, queue, epochs)
             assert lane.status == RUNNING
@@ -140,9 +140,9 @@ def test_fifty_steps_in_float64_equal_a_plain_loop(name):
 @each_case
 def test_there_is_one_program_a_structure(name):
     queue, _ = trained(name)
-    rungs = {queue.ladder.rung(row) for row in complete(CASES[name].rows)}
+    rungs = {queue.job.ladder.rung(row) for row in complete(CASES[name].rows)}
     assert len(rungs) == CASES[name].programs
-    assert [queue.program(rung).num_traces for rung in rungs] == [1] * len(rungs)
+    assert [queue.job.program(rung).num_traces for rung in rungs] == [1] * len(rungs)
 
 
 @each_case
@@ -191,7 +191,7 @@ def test_the_best_model_of_a_call_that_must_be_told_to_train_is_in_evaluation_mo
 
 def test_half_precision_trains_and_stays_half_precision():
     queue = make_queue(TRAINING, digits(), model_fn=lambda rngs: HalfPrecision(rngs), **ON)
-    (chunk,) = queue.chunks(plan_of(rows := complete(alternating()[:2]), 4), rows)
+    (chunk,) = queue.job.chunks(plan_of(rows := complete(alternating()[:2]), 4), rows)
     with jax.numpy_dtype_promotion("standard"):  # for this thread alone, so the chunk is trained by hand
         ((_, lane), _) = final_states(queue, rows, 2)
         curves = queue.workers[0].train(chunk).curves
@@ -215,9 +215,9 @@ class HalfPrecision(nnx.Module):
 
 def train_alone(case, row, queue, epochs):
     """Trains one trial by itself; returns train_loss, loss and accuracy of each epoch, and params and other state."""
-    loop = start(case, row, jax.jit(lambda root: seed_key(from_words(root), jnp.int32(0)))(queue.root))
-    (x, y), (valid_x, valid_y), size = queue.data.train, queue.data.valid, row["batch_size"]
-    orders = data_orders(queue.root, np.int32(0), np.int32(0), num_rows=len(x), num_epochs=epochs)
+    loop = start(case, row, jax.jit(lambda root: seed_key(from_words(root), jnp.int32(0)))(queue.job.root))
+    (x, y), (valid_x, valid_y), size = queue.job.data.train, queue.job.data.valid, row["batch_size"]
+    orders = data_orders(queue.job.root, np.int32(0), np.int32(0), num_rows=len(x), num_epochs=epochs)
     curves, optimizer_state = [], optax.adam(0.0).init(loop.params)
     for epoch, order in enumerate(np.asarray(orders)):
         optimizer, seen = optax.adam(row["learning_rate"] / (1 + row["decay"] * epoch)), []

@@ -230,8 +230,11 @@ def test_with_a_ladder_of_another_search_trials_are_the_same_bits(truth):
     [
         (lambda ladder: "nonsense", "ladder='nonsense' is not what study.ladder gives"),
         (lambda ladder: json.dumps({"cells": []}), "is not what study.ladder gives"),
-        (lambda ladder: json.dumps(json.loads(ladder) | {"dtype": "float16"}), "it is for float16"),
-        (lambda ladder: json.dumps(json.loads(ladder) | {"structural": ["width"]}), r"constants \['width'\]"),
+        (lambda ladder: json.dumps(json.loads(ladder) | {"dtype": "float16"}), "planned for dtype='float16'"),
+        (
+            lambda ladder: json.dumps(json.loads(ladder) | {"structural": ["width"]}),
+            r"planned for structural=\('width',\)",
+        ),
         (lambda ladder: json.dumps(json.loads(ladder) | {"cells": []}), "has no place in it"),
     ],
 )

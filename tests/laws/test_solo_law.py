@@ -48,13 +48,13 @@ def population(rates):
 
 
 def orders_of(queue, num_epochs):
-    num_rows = queue.data.num_train
-    return np.asarray(data_orders(queue.root, np.int32(0), np.int32(0), num_rows=num_rows, num_epochs=num_epochs))
+    num_rows = queue.job.data.num_train
+    return np.asarray(data_orders(queue.job.root, np.int32(0), np.int32(0), num_rows=num_rows, num_epochs=num_epochs))
 
 
 def alone(queue, row, orders, activation="relu", moved_by=None):
     """The reference's curves and trained model for one trial, from vtune's initial weights, perhaps moved a bit."""
-    data = queue.data
+    data = queue.job.data
     widths = [row.get(f"hidden_{layer + 1}", row.get("hidden")) for layer in range(row["layers"])]
     model = PlainMLP(data.inputs[0], widths, data.outputs, activation)
     params = initial_lane(queue, row)[1].params
@@ -162,7 +162,7 @@ def test_a_width_of_its_own_in_every_layer_agrees():
             {**base[number % len(base)], **{f"hidden_{i + 1}": width for i, width in enumerate(some)}, "layers": layers}
             for number, (some, layers) in enumerate((some, layers) for some in widths for layers in (1, 2, 3, 4))
         ]
-        assert len({queue.ladder.rung(row) for row in complete(rows)}) > 2
+        assert len({queue.job.ladder.rung(row) for row in complete(rows)}) > 2
         curves, orders = train(queue, rows, 3), orders_of(queue, 3)
         for trial_id, row in enumerate(rows):
             truth, _ = alone(queue, row, orders)

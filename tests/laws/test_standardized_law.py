@@ -52,11 +52,11 @@ def by_hand(data: Data) -> tuple[tuple[np.ndarray, Any], tuple[np.ndarray, Any],
 
 def alone(queue: Any, row: Any, num_epochs: int) -> tuple[np.ndarray, Any]:
     """The reference's curves and trained model on hand-standardized data, from vtune's initial weights."""
-    data = queue.data
+    data = queue.job.data
     rows, valid, _, _ = by_hand(data)
     model = PlainMLP(data.inputs[0], [row["hidden"]] * row["layers"], data.outputs, "relu")
     model.load(initial_lane(queue, row)[1].params)
-    numbers = queue.root, np.int32(0), np.int32(0)
+    numbers = queue.job.root, np.int32(0), np.int32(0)
     orders = np.asarray(data_orders(*numbers, num_rows=data.num_train, num_epochs=num_epochs))
     (hparams,) = complete([row])
     return train_alone(model, hparams, rows, valid, orders), model
@@ -83,11 +83,11 @@ def test_one_epoch_in_float32_equals_a_loop_on_numbers_standardized_by_hand(kind
 def test_a_metric_is_in_the_targets_own_units():
     queue = make_queue(SPACE, diabetes(standardize=True))
     curves = train(queue, ROWS, 2)
-    _, (x, _), mean, scale = by_hand(queue.data)
+    _, (x, _), mean, scale = by_hand(queue.job.data)
     for trial_id, row in enumerate(ROWS):
         _, model = alone(queue, row, 2)
         outputs = np.asarray(model(jnp.asarray(x)), np.float64) * scale + mean
-        truth = ((outputs - queue.data.valid[1]) ** 2).mean()
+        truth = ((outputs - queue.job.data.valid[1]) ** 2).mean()
         assert curves[trial_id][-1, 2] == pytest.approx(truth, rel=1e-3)
         assert curves[trial_id][-1, 2] > 100 * curves[trial_id][-1, 1]
 
@@ -97,7 +97,7 @@ def test_fifty_steps_in_float64_agree_to_1e_9():
         queue = make_queue(SPACE, diabetes(standardize=True))
         epochs = 7  # of 8 or 9 steps
         curves = train(queue, ROWS, epochs)
-        _, (x, _), mean, scale = by_hand(queue.data)
+        _, (x, _), mean, scale = by_hand(queue.job.data)
         for trial_id, (row, (_, lane)) in enumerate(zip(ROWS, final_states(queue, ROWS, epochs), strict=True)):
             truth, model = alone(queue, row, epochs)
             assert lane.step >= 50, row
@@ -108,7 +108,7 @@ def test_fifty_steps_in_float64_agree_to_1e_9():
                     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
             np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-9)
             outputs = np.asarray(model(jnp.asarray(x))) * scale + mean
-            assert curves[trial_id][-1, 2] == pytest.approx(((outputs - queue.data.valid[1]) ** 2).mean(), rel=1e-9)
+            assert curves[trial_id][-1, 2] == pytest.approx(((outputs - queue.job.data.valid[1]) ** 2).mean(), rel=1e-9)
 
 
 def test_standardizing_beforehand_is_the_same_but_for_the_units():

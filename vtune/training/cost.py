@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from vtune.training.devices import DeviceKind
 
-VERSION = 1
+VERSION = 2
 """Changes whenever a number below does; recorded with every ladder."""
 
 
@@ -38,8 +38,12 @@ class CostTable(NamedTuple):
 _CPU = CostTable(1.0e11, 2.2e-9, 5e-6, 2.5, 1 << 20, 1 << 30, 16)
 """Fitted with ``benchmarks/chunks.py`` on one core with AVX-512 and 1 MiB of L2, float32, widths 16 to 256."""
 
-_ACCELERATOR = CostTable(1.0e13, 2.0e-12, 2e-7, 6.0, 0, 0, 512)
-"""Not measured: orders of magnitude from data sheets. The working set is a share of the device's memory."""
+_ACCELERATOR = CostTable(8.0e10, 2.0e-12, 2e-7, 6.0, 0, 0, 4)
+"""Not measured: orders of magnitude from data sheets. FLOP/s and most lanes are those of one multiprocessor, and the
+working set is a share of the device's memory."""
+
+_ASSUMED_CORES = 128
+"""Multiprocessors of an accelerator that does not tell how many it has; a TPU's few cores are as strong as so many."""
 
 _MEMORY_SHARE = 4
 """An accelerator's chunk takes at most one part in so many of its memory: data, other programs and JAX need theirs."""
@@ -50,10 +54,15 @@ ARRAYS_PER_WEIGHT = 5
 
 def cost_table(kind: DeviceKind) -> CostTable:
     """Returns what is known of devices of this kind."""
-    if kind.platform == "cpu":
+    if not kind.is_accelerator:
         return _CPU
-    share = kind.memory_bytes // _MEMORY_SHARE
-    return _ACCELERATOR._replace(working_set_bytes=share, chunk_bytes=share)
+    share, cores = kind.memory_bytes // _MEMORY_SHARE, kind.cores or _ASSUMED_CORES
+    return _ACCELERATOR._replace(
+        flops_per_second=_ACCELERATOR.flops_per_second * cores,
+        max_lanes=_ACCELERATOR.max_lanes * cores,
+        working_set_bytes=share,
+        chunk_bytes=share,
+    )
 
 
 def turn_seconds(table: CostTable, row_macs: Sequence[int], rows: int) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from vtune.protocols import Chunk, Rung
 from vtune.training.cost import CostTable, epoch_seconds
-from vtune.training.devices import Device
+from vtune.training.places import Place
 from vtune.training.programs import Program
 
 
@@ -20,7 +20,7 @@ class Dealer:
     def __init__(
         self,
         chunks: Iterable[Chunk],
-        devices: Iterable[Device],
+        places: Iterable[Place],
         program: Callable[[Rung], Program],
         table: CostTable,
         num_rows: int,
@@ -29,29 +29,29 @@ class Dealer:
 
         Args:
             chunks: in the order in which those of a rung are dealt.
-            devices: of the workers that will ask.
+            places: of the workers that will ask.
             program: returns the program of a rung.
             table: what to expect of a program before it was timed.
             num_rows: of an epoch.
         """
-        self._devices, self._table, self._num_rows = set(devices), table, num_rows
+        self._places, self._table, self._num_rows = set(places), table, num_rows
         self._waiting: dict[Rung, deque[Chunk]] = {}
         for chunk in chunks:
             self._waiting.setdefault(chunk.rung, deque()).append(chunk)
         self._programs = {rung: program(rung) for rung in self._waiting}
-        self._taken_by: dict[Rung, set[Device]] = {rung: set() for rung in self._waiting}
+        self._taken_by: dict[Rung, set[Place]] = {rung: set() for rung in self._waiting}
         self._lock = threading.Lock()
 
-    def take(self, device: Device) -> Chunk | None:
-        """Returns the next chunk for a device; None where nothing waits that it had better do now.
+    def take(self, place: Place) -> Chunk | None:
+        """Returns the next chunk for a place; None where nothing waits that it had better do now.
 
         Ask again later: what is worth a second compilation is a guess until a program's first call was timed.
         """
         with self._lock:
-            rung = self._choose(device)
+            rung = self._choose(place)
             if rung is None:
                 return None
-            self._taken_by[rung].add(device)
+            self._taken_by[rung].add(place)
             return self._waiting[rung].popleft()
 
     @property
@@ -59,16 +59,16 @@ class Dealer:
         """Whether every chunk has been dealt. Until then a device that was given nothing should ask again."""
         return not any(self._waiting.values())
 
-    def _choose(self, device: Device) -> Rung | None:
+    def _choose(self, place: Place) -> Rung | None:
         waiting = [rung for rung, chunks in self._waiting.items() if chunks]
-        ready = [rung for rung in waiting if self._is_ready(rung, device)]
-        untaken = [rung for rung in waiting if not any(self._is_ready(rung, other) for other in self._devices)]
+        ready = [rung for rung in waiting if self._is_ready(rung, place)]
+        untaken = [rung for rung in waiting if not any(self._is_ready(rung, other) for other in self._places)]
         worth_compiling = [rung for rung in waiting if self._work(rung) > self._compile_seconds(rung)]
         candidates = ready or untaken or worth_compiling
         return max(candidates, key=self._work) if candidates else None
 
-    def _is_ready(self, rung: Rung, device: Device) -> bool:
-        return device in self._taken_by[rung] or self._programs[rung].is_compiled_for(device)
+    def _is_ready(self, rung: Rung, place: Place) -> bool:
+        return place in self._taken_by[rung] or self._programs[rung].is_compiled_for(place)
 
     def _work(self, rung: Rung) -> float:
         """The seconds of what waits at a rung."""

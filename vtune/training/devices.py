@@ -1,9 +1,11 @@
-"""Which devices a study trains on. All that depends on the kind of device is decided from what this module says."""
+"""Which devices a study trains on. What depends on the kind of a device is decided here, or by what is told here."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -17,6 +19,9 @@ CPU_DEVICES_VARIABLE = "VTUNE_CPU_DEVICES"
 _ASSUMED_MEMORY = 8 << 30
 """Bytes of an accelerator that does not tell how many it has."""
 
+_DRIVERS = {"an NVIDIA GPU": "/proc/driver/nvidia/version", "an AMD GPU": "/dev/kfd", "a TPU": "/dev/accel0"}
+"""Files that are there where such a device is, whatever JAX was installed with."""
+
 
 class DeviceKind(NamedTuple):
     """What a ladder may know of a device.
@@ -25,15 +30,52 @@ class DeviceKind(NamedTuple):
         platform: "cpu", "gpu" or "tpu".
         name: the model, as its driver calls it.
         memory_bytes: what an accelerator may allocate; 0 for a CPU, whose limit is the cache.
+        cores: multiprocessors of a GPU; 0 for others.
     """
 
     platform: str
     name: str
     memory_bytes: int = 0
+    cores: int = 0
+
+    @property
+    def is_accelerator(self) -> bool:
+        """Whether it gains from hundreds of lanes: anything but a CPU."""
+        return self.platform != "cpu"
+
+
+def kind_of(device: Device) -> DeviceKind:
+    """Describes a device to the ladder."""
+    platform = "gpu" if device.platform in ("cuda", "rocm") else str(device.platform)
+    if platform == "cpu":
+        return DeviceKind(platform, device.device_kind)
+    limit = (device.memory_stats() or {}).get("bytes_limit", _ASSUMED_MEMORY)
+    cores = getattr(device, "core_count", 0) if platform == "gpu" else 0
+    return DeviceKind(platform, device.device_kind, int(limit), int(cores))
+
+
+def device_bytes(device: Device) -> int:
+    """Returns the bytes that one device may take: its own memory, or its share of the host's."""
+    kind = kind_of(device)
+    if kind.is_accelerator:
+        return kind.memory_bytes
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return host // len(jax.local_devices())
+
+
+def workers_per_device(devices: Sequence[Device]) -> int:
+    """Returns how many chunks to train on a device at a time: on a CPU that is one device, as many as it has cores."""
+    is_undivided = not kind_of(devices[0]).is_accelerator and len(jax.local_devices()) == 1
+    return num_cores() if is_undivided else 1
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def local_devices(devices: int | Sequence[Device] | None = None) -> list[Device]:
-    """Returns the devices to train on.
+    """Returns the devices of this process to train on.
 
     A CPU is split into one device a core, unless the backend has already started: then it stays as it is.
 
@@ -53,12 +95,34 @@ def local_devices(devices: int | Sequence[Device] | None = None) -> list[Device]
         raise ValueError(f"devices={devices}: a search needs at least one device. Write devices=1, or leave it out.")
     _split_cpu(devices)
     local = jax.local_devices()
+    _warn_of_unused_accelerator(local)
     if devices is not None and devices > len(local):
         raise ValueError(
             f"devices={devices}: there are only {len(local)} here, and their number is fixed once JAX has started. "
             f"Write devices={len(local)}, or set {CPU_DEVICES_VARIABLE}={devices} before JAX starts."
         )
     return local[:devices]
+
+
+def mesh_devices(devices: int | Sequence[Device] | None = None) -> list[Device]:
+    """Returns the devices of all processes to train on in lockstep.
+
+    Args:
+        devices: as for ``local_devices``; None for all that there are, those of other processes included.
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: for no device, more than there are, or some processes' devices alone.
+    """
+    local = local_devices(devices)
+    if devices is None:
+        return list(jax.devices())
+    if jax.process_count() > 1 and len({device.process_index for device in local}) < jax.process_count():
+        raise ValueError(
+            f"devices={devices!r}: JAX runs in {jax.process_count()} processes, and all of them must train. Leave "
+            "devices out."
+        )
+    return local
 
 
 def _check_types(devices: Any) -> None:
@@ -69,20 +133,6 @@ def _check_types(devices: Any) -> None:
             f"devices={devices!r} is neither a number nor a list of JAX devices. Write devices=1, or "
             "devices=jax.local_devices()[:1], or leave it out for all of them."
         )
-
-
-def kind_of(device: Device) -> DeviceKind:
-    """Describes a device to the ladder."""
-    platform = "gpu" if device.platform in ("cuda", "rocm") else str(device.platform)
-    if platform == "cpu":
-        return DeviceKind(platform, device.device_kind)
-    limit = (device.memory_stats() or {}).get("bytes_limit", _ASSUMED_MEMORY)
-    return DeviceKind(platform, device.device_kind, int(limit))
-
-
-def num_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _split_cpu(devices: int | None) -> None:
@@ -98,7 +148,22 @@ def _split_cpu(devices: int | None) -> None:
 
 def _may_have_accelerator() -> bool:
     """Whether a backend other than the CPU's is installed and allowed; asking JAX itself would start the backend."""
-    allowed = (jax.config.jax_platforms or "").split(",")  # pyright: ignore[reportAttributeAccessIssue]
-    if "cpu" in allowed[:1]:
+    if _is_cpu_wanted():
         return False
     return bool(entry_points(group="jax_plugins")) or any(map(find_spec, ("jax_plugins", "libtpu")))
+
+
+def _is_cpu_wanted() -> bool:
+    """Whether JAX was told to use the CPU, as by JAX_PLATFORMS=cpu."""
+    allowed = (jax.config.jax_platforms or "").split(",")  # pyright: ignore[reportAttributeAccessIssue]
+    return "cpu" in allowed[:1]
+
+
+def _warn_of_unused_accelerator(local: Sequence[Device]) -> None:
+    present = [name for name, file in _DRIVERS.items() if Path(file).exists()]
+    if present and not _is_cpu_wanted() and not kind_of(local[0]).is_accelerator:
+        warnings.warn(
+            f"there is {present[0]} here, but this JAX trains on the CPU. Install the JAX that goes with it, as "
+            "https://docs.jax.dev/en/latest/installation.html tells, or set JAX_PLATFORMS=cpu if the CPU is meant.",
+            stacklevel=3,
+        )

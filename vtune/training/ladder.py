@@ -66,6 +66,7 @@ class Ladder(NamedTuple):
         version: of the cost table it was planned with.
         device: kind of device.
         dtype: of weights and data.
+        matmul_precision: of the networks; None for what JAX takes by itself.
         structural: names whose values are constants of a program.
         cut: how mini-batches are cut; None where a batch is trained whole.
         cells: they do not overlap, and cover the space.
@@ -76,6 +77,7 @@ class Ladder(NamedTuple):
     version: int
     device: str
     dtype: str
+    matmul_precision: str | None
     structural: tuple[str, ...]
     cut: Cut | None
     cells: tuple[Cell, ...]

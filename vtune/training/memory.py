@@ -1,7 +1,6 @@
 """How much memory a chunk takes, estimated before it compiles."""
 
 import math
-import os
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,6 @@ from jax import Array
 from jaxtyping import PyTree
 
 from vtune.protocols import LaneState, Rung, Task
-from vtune.training.devices import Device, kind_of
 from vtune.training.engine import ChunkInputs
 
 _COPIES = 3
@@ -32,14 +30,6 @@ def chunk_bytes(task: Task, rung: Rung, states: LaneState, inputs: ChunkInputs) 
     kept, weights = rung.lanes * _kept_bytes(task, rung, states, inputs), num_bytes(states.params)
     held = _COPIES * weights + kept if rung.accumulates else max(_COPIES * weights, weights + kept)
     return num_bytes(states) + num_bytes(inputs) + held
-
-
-def device_bytes(device: Device) -> int:
-    """Returns the bytes that one device may take: its own memory, or its share of the host's."""
-    if (limit := kind_of(device).memory_bytes) > 0:
-        return limit
-    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return host // len(jax.local_devices())
 
 
 def num_bytes(tree: PyTree) -> int:

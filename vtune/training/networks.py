@@ -40,10 +40,12 @@ class Network:
     Attributes:
         model_fn: returns a Flax module.
         shapes: what it may ask of the data and the rung.
+        matmul_precision: of its matrix products, backward ones too; None for what JAX takes by itself.
     """
 
     model_fn: ModelFn
     shapes: Shapes
+    matmul_precision: str | None = None
 
     def init(self, key: Key[Array, ""], hparams: Hparams) -> tuple[PyTree, PyTree]:
         """Returns new weights and the rest of the model's state, as nested dicts of arrays.
@@ -81,6 +83,12 @@ class Network:
         Returns:
             The outputs, of shape (batch, outputs), and the model state after the call.
         """
+        with jax.default_matmul_precision(self.matmul_precision):  # pyright: ignore[reportArgumentType]  (None resets)
+            return self._apply(weights, hparams, x, noise_key, is_training)
+
+    def _apply(
+        self, weights: tuple[PyTree, PyTree], hparams: Hparams, x: Array, noise_key: Key[Array, ""], is_training: bool
+    ) -> tuple[Array, PyTree]:
         module = self._build(_unused_key(), hparams)
         flags = _flags(module, is_training=is_training)
         if isinstance(module, nnx.Module):

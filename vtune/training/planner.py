@@ -49,6 +49,7 @@ class Planner:
         kind: of the devices.
         dtype: of weights and data.
         chunk: lanes of every chunk, or "auto".
+        matmul_precision: of the networks.
     """
 
     space: Space
@@ -60,6 +61,7 @@ class Planner:
     kind: DeviceKind
     dtype: str
     chunk: int | str = "auto"
+    matmul_precision: str | None = None
 
     def plan_opaque(self, num_weights: int, lane_bytes: int) -> Ladder:
         """Returns the ladder of a model that vtune does not know: a program for each structure, batches trained whole.
@@ -104,11 +106,12 @@ class Planner:
             ValueError: for one of other types or constants, or in which a trial has no place.
         """
         advice = "Write ladder='auto', or what study.ladder gives for a search of the same space and model."
-        if (ladder.dtype, ladder.structural) != (self.dtype, self.structural):
-            raise ValueError(
-                f"ladder: it is for {ladder.dtype} and the constants {list(ladder.structural)}, but this search has "
-                f"{self.dtype} and {list(self.structural)}. {advice}"
-            )
+        for name in ("dtype", "matmul_precision", "structural"):
+            planned, here = getattr(ladder, name), getattr(self, name)
+            if planned != here:
+                raise ValueError(
+                    f"ladder: it was planned for {name}={planned!r}, and this search has {here!r}. {advice}"
+                )
         lowest = dict(self.space.rows(np.zeros((1, len(self.space.axes))))[0])
         for hparams in (lowest, *large):
             if not ladder.covers(hparams):
@@ -122,7 +125,8 @@ class Planner:
 
     def _ladder(self, cut: Cut | None, cells: list[Cell], seconds: float) -> Ladder:
         num_rungs = len(cells) * min(self.num_structures, self.trials)
-        return Ladder(VERSION, self.kind.name, self.dtype, self.structural, cut, tuple(cells), num_rungs, seconds)
+        kind = self.kind.name, self.dtype, self.matmul_precision
+        return Ladder(VERSION, *kind, self.structural, cut, tuple(cells), num_rungs, seconds)
 
     def _groups(self, cut: Cut) -> _Groups:
         """The batch sizes by the micro-batches that they are cut into."""

@@ -9,18 +9,18 @@ from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import SingleDeviceSharding
 from jaxtyping import Int, UInt32
 
 from vtune.keys import Purpose, from_words, seed_key
 from vtune.protocols import LaneState, Rung
 from vtune.scaling import Units
-from vtune.training.devices import Device
 from vtune.training.engine import ChunkInputs, Engine, Rows
 from vtune.training.memory import chunk_bytes, num_bytes
+from vtune.training.places import Place
 from vtune.training.task import Recipe
 
 _MAX_PROGRAMS = 512
@@ -49,7 +49,7 @@ class Signature(NamedTuple):
 
 
 class Program:
-    """The program of one rung, traced once and compiled for each device that asks for it.
+    """The program of one rung, traced once and compiled for each place that asks for it.
 
     Attributes:
         rung: its sizes and constants.
@@ -71,10 +71,10 @@ class Program:
         self.compile_seconds: float | None = None
         self.epoch_seconds: float | None = None
         self._tracing = threading.Lock()
-        self._compiling: dict[Device, threading.Lock] = {}
+        self._compiling: dict[Place, threading.Lock] = {}
         self._jitted = jax.jit(self._advance, donate_argnums=0)
         self._fresh = jax.jit(self._engine.fresh)
-        self._compiled: dict[Device, Any] = {}
+        self._compiled: dict[Place, Any] = {}
 
     @cached_property
     def state_bytes(self) -> int:
@@ -86,36 +86,44 @@ class Program:
         """About how many bytes a call takes, known before anything compiles."""
         return chunk_bytes(self._engine.task, self.rung, self.states, self._inputs)
 
-    def is_compiled_for(self, device: Device) -> bool:
-        """Whether a call on this device would not compile."""
-        return device in self._compiled
+    def is_compiled_for(self, place: Place) -> bool:
+        """Whether a call at this place would not compile."""
+        return place in self._compiled
 
-    def on(self, device: Device) -> Callable[..., tuple[LaneState, Array]]:
-        """Returns ``Engine.advance`` compiled for a device; devices compile side by side."""
+    def on(self, place: Place) -> Callable[..., tuple[LaneState, Array]]:
+        """Returns ``Engine.advance`` compiled for a place; several places compile side by side."""
         with self._tracing:
-            compiling = self._compiling.setdefault(device, threading.Lock())
+            compiling = self._compiling.setdefault(place, threading.Lock())
         with compiling:
-            if device not in self._compiled:
+            if place not in self._compiled:
                 started = time.perf_counter()
-                self._compiled[device] = self._lower(device).compile()
+                self._compiled[place] = self._lower(place).compile()
                 self.compile_seconds = time.perf_counter() - started
-        return self._compiled[device]
+        return self._compiled[place]
+
+    def export(self, *platforms: str) -> jax.export.Exported:
+        """Returns the program lowered for platforms that need not be here: "cpu", "cuda", "rocm", "tpu"."""
+        with self._tracing:
+            return jax.export.export(self._jitted, platforms=platforms)(*self._arguments)
 
     def initial(self, inputs: ChunkInputs) -> LaneState:
         """Returns a chunk's lanes before their first epoch, to look at them; training makes them inside its program."""
         return self._fresh(inputs)
 
-    def memory_analysis(self, device: Device) -> Any:
+    def memory_analysis(self, place: Place) -> Any:
         """Returns what the compiler says of the program's memory."""
-        return self.on(device).memory_analysis()  # pyright: ignore[reportFunctionMemberAccess]
+        return self.on(place).memory_analysis()  # pyright: ignore[reportFunctionMemberAccess]
 
-    def _lower(self, device: Device) -> Any:
-        sharding = SingleDeviceSharding(device)
+    @property
+    def _arguments(self) -> tuple[Any, ...]:
         scalar = jax.ShapeDtypeStruct((), jnp.int32)
-        arguments = (self.states, self._inputs, scalar, scalar)
-        placed = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), arguments)
+        return self.states, self._inputs, scalar, scalar
+
+    def _lower(self, place: Place) -> Any:
+        spread = place.spread(self._advance)
+        jitted = self._jitted if spread == self._advance else jax.jit(spread, donate_argnums=0)
         with self._tracing:  # tracing runs Python: one thread at a time, and the second device finds it done
-            return self._jitted.trace(*placed).lower()
+            return jitted.trace(*place.abstract(self._arguments)).lower()
 
     def _advance(self, *arguments: Any) -> tuple[LaneState, Array]:
         self.num_traces += 1

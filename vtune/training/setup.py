@@ -14,7 +14,9 @@ from vtune.protocols import Hparams, Shapes
 from vtune.space import Space
 from vtune.training.devices import Device, kind_of
 from vtune.training.inspection import inspect, refuse_unread, warn_of_many_programs
+from vtune.training.job import Job
 from vtune.training.ladder import Ladder
+from vtune.training.mesh import TrialsMesh
 from vtune.training.networks import ModelFn
 from vtune.training.objective import Objective
 from vtune.training.optimizers import OPTIMIZERS, Optimizer, named
@@ -24,6 +26,9 @@ from vtune.training.queue import ChunkQueue
 from vtune.training.task import Recipe
 from vtune.training.usage import Usage
 
+EXECUTORS = {"queue": ChunkQueue, "mesh": TrialsMesh}
+"""By name."""
+
 _MAX_LEVELS = 32
 """How many values of a constant are looked at to find the largest model."""
 
@@ -31,7 +36,7 @@ _MAX_LEVELS = 32
 class Setup(NamedTuple):
     """What trains the trials of a study, and what tells which hyperparameters a trial uses."""
 
-    executor: ChunkQueue
+    executor: ChunkQueue | TrialsMesh
     usage: Usage
 
 
@@ -57,6 +62,8 @@ def set_up(
     chunk: int | str,
     devices: Sequence[Device],
     ladder: str = "auto",
+    executor: str = "queue",
+    matmul_precision: str | None = None,
 ) -> Setup:
     """Returns the executor of a study, its ladder planned, and what tells which hyperparameters a trial uses.
 
@@ -72,6 +79,8 @@ def set_up(
         chunk: lanes of every chunk, or "auto".
         devices: to train on.
         ladder: JSON of one that was planned before, or "auto".
+        executor: "queue" or "mesh".
+        matmul_precision: of the networks; None for what JAX takes by itself.
 
     Raises:
         TypeError: the model function returns no Flax module, or the optimizer no Optax transformation.
@@ -81,17 +90,19 @@ def set_up(
     whole = complete(space, optimizer if isinstance(optimizer, str) else DEFAULTS["optimizer"])
     _check_batch_size(whole, data, is_default="batch_size" not in space.entries)
     step = named if isinstance(optimizer, str) else optimizer
-    recipe = Recipe(model_fn, step, objective.loss, objective.metrics, data.inputs, data.outputs)
+    parts = objective.loss, objective.metrics, data.inputs, data.outputs
+    recipe = Recipe(model_fn, step, *parts, matmul_precision)
     y = data.train[1]
     findings = inspect(Probe(recipe, jax.ShapeDtypeStruct(y.shape[1:], y.dtype)), whole)
     refuse_unread(space, findings)
     warn_of_many_programs(whole, findings)
     usage = Usage(whole, findings.reads)
     shapes, kind = Shapes(data.inputs, data.outputs), kind_of(devices[0])
-    planner = Planner(whole, findings.structural, shapes, data.num_train, trials, epochs, kind, data.dtype.name, chunk)
+    declared = data.num_train, trials, epochs, kind, data.dtype.name, chunk, matmul_precision
+    planner = Planner(whole, findings.structural, shapes, *declared)
 
-    def queue(ladder: Ladder) -> ChunkQueue:
-        return ChunkQueue(recipe, ladder, findings.traced, data, root, devices)
+    def job(ladder: Ladder) -> Job:
+        return Job(recipe, ladder, findings.traced, data, root)
 
     large = [usage.complete(usage.used(row)) for row in _large_rows(whole, findings.structural)]
     if ladder != "auto":
@@ -100,10 +111,10 @@ def set_up(
     elif findings.elastic:
         planned = planner.plan_elastic(findings.elastic, findings.sizes)
     else:
-        alone = queue(planner.plan_opaque(1, 1))
+        alone = job(planner.plan_opaque(1, 1))
         sizes = [_size(alone, row) for row in large]
         planned = planner.plan_opaque(*(max(numbers) for numbers in zip(*sizes, strict=True)))
-    return Setup(queue(planned), usage)
+    return Setup(EXECUTORS[executor](job(planned), devices), usage)
 
 
 def _check_optimizer(optimizer: Any, space: Space) -> None:
@@ -144,8 +155,8 @@ def _large_rows(space: Space, structural: Sequence[str]) -> Iterator[dict[str, A
                 yield from space.rows(np.where(place, (level + 0.5) / axis.levels, upper)[None])
 
 
-def _size(queue: ChunkQueue, row: Hparams) -> tuple[int, int]:
+def _size(job: Job, row: Hparams) -> tuple[int, int]:
     """Weights of a trial's network, and about how many bytes a chunk takes for each of its lanes."""
-    program = queue.program(queue.ladder.rung(row)._replace(lanes=1))
+    program = job.program(job.ladder.rung(row)._replace(lanes=1))
     num_weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.states.params))
     return max(1, num_weights), program.estimated_bytes

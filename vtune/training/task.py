@@ -28,6 +28,8 @@ class Recipe(NamedTuple):
         metrics: what else is measured on validation rows.
         inputs: the shape of one row of x.
         outputs: numbers that the network puts out for a row.
+        matmul_precision: of the network's matrix products, as ``jax.default_matmul_precision`` names it; None for what
+            JAX takes by itself.
     """
 
     model_fn: ModelFn
@@ -36,6 +38,7 @@ class Recipe(NamedTuple):
     metrics: tuple[Metric, ...]
     inputs: tuple[int, ...]
     outputs: int
+    matmul_precision: str | None = None
 
     @property
     def is_vtunes_own(self) -> bool:
@@ -44,7 +47,7 @@ class Recipe(NamedTuple):
 
     def network(self, sizes: Sequence[tuple[str, int]] = ()) -> Network:
         """Returns the network padded to these elastic sizes, or at its true size where none is given."""
-        return Network(self.model_fn, Shapes(self.inputs, self.outputs, dict(sizes)))
+        return Network(self.model_fn, Shapes(self.inputs, self.outputs, dict(sizes)), self.matmul_precision)
 
     def task(self, sizes: Sequence[tuple[str, int]] = ()) -> Task:
         """Returns how one trial is trained, padded to these elastic sizes."""

@@ -14,6 +14,7 @@ from vtune.data import Data
 from vtune.protocols import Hparams
 from vtune.scaling import Units
 from vtune.training.losses import RowLoss
+from vtune.training.mesh import TrialsMesh
 from vtune.training.queue import ChunkQueue
 
 
@@ -44,7 +45,7 @@ class Standardized(nnx.Module):
         return Units(self.y_mean[...], self.y_scale[...]).restore(outputs)
 
 
-def trained_module(executor: ChunkQueue, hparams: Hparams, num_epochs: int) -> Callable[..., Array]:
+def trained_module(executor: ChunkQueue | TrialsMesh, hparams: Hparams, num_epochs: int) -> Callable[..., Array]:
     """Returns the Flax module of a trial as it was after some epochs, by training it again to the same bits.
 
     It takes x as the user has it, and puts targets out in their own units, also where the data are standardized.
@@ -55,10 +56,10 @@ def trained_module(executor: ChunkQueue, hparams: Hparams, num_epochs: int) -> C
         num_epochs: how many.
     """
     _, lane = executor.replay(hparams, num_epochs)
-    network = executor.recipe.network()
+    network = executor.job.recipe.network()
     true_shapes = jax.eval_shape(lambda key: network.init(key, hparams), jax.eval_shape(lambda: jax.random.key(0)))
     module = network.module(true_block(true_shapes, (lane.params, lane.model_state)), hparams)
-    return _in_own_units(module, executor.data)
+    return _in_own_units(module, executor.job.data)
 
 
 def _in_own_units(module: Callable[..., Array], data: Data) -> Callable[..., Array]:

@@ -1,0 +1,116 @@
+"""What a study trains, whoever trains it: its recipe, its ladder, its rows, and the programs that follow from them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import UInt32
+
+from vtune.arrays import Part
+from vtune.data import Data
+from vtune.protocols import FRESH, Chunk, Hparams, Plan, Rung
+from vtune.training.devices import Device, device_bytes
+from vtune.training.ladder import Ladder
+from vtune.training.programs import Program, Signature, epochs_per_call, fingerprint, program
+from vtune.training.task import Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all executors need.
+
+    Attributes:
+        recipe: what all trials have in common.
+        ladder: which trials share a program.
+        traced: name and dtype of each hyperparameter that is data.
+        data: rows to train and to measure on.
+        root: words of the study's root key.
+        seed_index: which of the study's seeds.
+    """
+
+    recipe: Recipe
+    ladder: Ladder
+    traced: tuple[tuple[str, str], ...]
+    data: Data
+    root: UInt32[np.ndarray, "2"]
+    seed_index: int = 0
+
+    def chunks(self, plan: Plan, hparams: Sequence[Hparams], parts: int = 1) -> list[Chunk]:
+        """Packs the active trials of a plan into chunks of one rung and one budget, in the order of the plan.
+
+        Args:
+            plan: of fresh trials.
+            hparams: complete ones, one a row of the plan.
+            parts: how many times the lanes of its rung a chunk may have.
+
+        Raises:
+            ValueError: for a plan that continues trials, whose weights nobody keeps.
+        """
+        if np.any((np.asarray(plan.parent) != FRESH) & np.asarray(plan.active)):
+            raise ValueError("this plan continues trials, but executors train fresh ones. Set parent=FRESH.")
+        groups: dict[tuple[Rung, int], list[int]] = {}
+        for lane in np.flatnonzero(plan.active).tolist():
+            groups.setdefault((self.ladder.rung(hparams[lane]), int(plan.budget[lane])), []).append(lane)
+        ids = np.asarray(plan.trial_id).tolist()
+        return [
+            Chunk(rung, tuple(ids[lane] for lane in lanes), tuple(hparams[lane] for lane in lanes), budget)
+            for (rung, budget), members in groups.items()
+            for lanes in (members[i : i + parts * rung.lanes] for i in range(0, len(members), parts * rung.lanes))
+        ]
+
+    def alone(self, hparams: Hparams, num_epochs: int) -> Chunk:
+        """Returns a chunk with one trial in it."""
+        return Chunk(self.ladder.rung(hparams), (0,), (hparams,), num_epochs)
+
+    def program(self, rung: Rung) -> Program:
+        """Returns the program of a rung for these data."""
+        if rung not in self._programs:
+            mark = fingerprint(self.recipe, rung, self.signature)
+            self._programs[rung] = program(self.recipe, rung, self.signature, mark)
+        return self._programs[rung]
+
+    def refuse_beyond_memory(self, chunks: Iterable[Chunk], device: Device) -> None:
+        """Refuses programs whose lanes do not fit one device.
+
+        Raises:
+            ValueError: for chunks that are larger than the device's memory.
+        """
+        held = device_bytes(device)
+        for rung in {chunk.rung for chunk in chunks}:
+            needed = self.program(rung).estimated_bytes
+            if needed > held:
+                raise ValueError(
+                    f"a chunk of {rung.lanes} trials would take about {needed / 2**30:.1f} GiB, but a device has "
+                    f"{held / 2**30:.1f} GiB. Write chunk={max(1, rung.lanes * held // (2 * needed))}."
+                )
+
+    def describe(self, devices: Sequence[Device], where: str = "") -> str:
+        """Returns the plan in one line: programs, chunks, devices, expected time.
+
+        Args:
+            devices: that train.
+            where: how they are put together, such as "a mesh of ".
+        """
+        lanes = sorted({cell.lanes for cell in self.ladder.cells})
+        chunks = f"{lanes[0]}" if len(lanes) == 1 else f"{lanes[0]} to {lanes[-1]}"
+        count = len(devices)
+        used = f"{where}{count} {devices[0].platform} device{'s' if count > 1 else ''}"
+        seconds = self.ladder.expected_seconds / count
+        expected = f"; about {seconds:.0f} s" if np.isfinite(seconds) else ""  # one that was given tells no time
+        return f"plan: {self.ladder.describe()}, chunks of {chunks} trials, on {used}{expected}"
+
+    @cached_property
+    def signature(self) -> Signature:
+        """Shapes and types of what programs take."""
+        train, valid = map(_shapes_of, self.data.scaled)  # and so they are scaled once, before there are threads
+        has_units = self.data.y_units is not None
+        return Signature(self.traced, train, valid, epochs_per_call(self.data.num_train), has_units)
+
+    @cached_property
+    def _programs(self) -> dict[Rung, Program]:
+        return {}
+
+
+def _shapes_of(part: Part) -> tuple[tuple[tuple[int, ...], str], ...]:
+    return tuple((array.shape, array.dtype.name) for array in part)
