@@ -16,7 +16,7 @@ import pytest
 
 import vtune
 from tests.compilations import Compilations
-from tests.laws.population import digits, float64, make_queue, train
+from tests.laws.population import complete, digits, float64, make_queue, plan_of, train
 from vtune.parameters import choice, integers, loguniform
 
 ROOT = Path(__file__).parent.parent.parent
