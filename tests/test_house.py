@@ -4,6 +4,7 @@ import ast
 import importlib
 import io
 import pkgutil
+import re
 import subprocess
 import sys
 import tokenize
@@ -109,6 +110,13 @@ def test_pyproject_excludes_the_broken_versions_of_jax_and_no_others(version, is
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (jax_requirement,) = [r for r in map(Requirement, project["dependencies"]) if r.name == "jax"]
     assert jax_requirement.specifier.contains(version) == is_allowed
+
+
+def test_what_depends_on_the_kind_of_a_device_stands_in_one_file():
+    words = re.compile(r"\.platform\b|['\"](cpu|gpu|tpu|cuda|rocm)['\"]")
+    # A line for the user names the platform; a program may be lowered for any.
+    allowed = {"vtune/training/devices.py", "vtune/training/job.py", "vtune/training/programs.py"}
+    assert {path for path, source in MODULES.items() if words.search(source)} <= allowed
 
 
 def test_the_guard_refuses_what_pyproject_excludes():

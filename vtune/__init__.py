@@ -2,6 +2,7 @@
 
 from vtune import strategies
 from vtune.data import Data
+from vtune.fused import FusedResults, FusedSearch, fused_search
 from vtune.parameters import (
     Choice,
     Continuous,
@@ -27,12 +28,15 @@ __all__ = [
     "Choice",
     "Continuous",
     "Data",
+    "FusedResults",
+    "FusedSearch",
     "Integer",
     "Shapes",
     "Space",
     "Study",
     "choice",
     "default_space",
+    "fused_search",
     "integers",
     "loguniform",
     "per_layer",

@@ -30,7 +30,7 @@ from vtune.training.losses import RowLoss
 from vtune.training.networks import ModelFn
 from vtune.training.objective import kind_needed, make_objective
 from vtune.training.optimizers import Optimizer
-from vtune.training.setup import EXECUTORS, set_up
+from vtune.training.setup import EXECUTORS, set_up, take_apart
 
 
 def search(
@@ -138,16 +138,16 @@ def search(
     if kept:
         check_same(kept, settings)
         ladder = json.dumps(kept.record["ladder"])
-    trainer, usage = set_up(
-        model_fn, written, held, objective=objective, optimizer=optimizer, root=root, trials=trials, epochs=epochs,
-        chunk=chunk, devices=used, ladder=ladder, executor=executor, matmul_precision=precision,
-    )  # fmt: skip
+    parts = take_apart(model_fn, written, held, objective=objective, optimizer=optimizer, matmul_precision=precision)
+    trainer = set_up(
+        parts, root=root, trials=trials, epochs=epochs, devices=used, chunk=chunk, ladder=ladder, executor=executor
+    )
     held.warn_of_sizes(data, kind_needed(loss, metric))
     plans = Plans([axis.name for axis in written.axes], kept.plans if kept else None)
     seconds = kept.record["seconds"] if kept else 0.0
     settings["stages"] = [*earlier, trials]
     place = None if folder is None else Folder(folder)
-    study = Study(written, held, objective, trainer, usage, table, plans, settings, place, seconds)
+    study = Study(written, held, objective, trainer, parts.usage, table, plans, settings, place, seconds)
     with closing(make_progress(progress if jax.process_index() == 0 else False)) as shown:
         if kept:
             shown.say(f"{len(kept.trials)} of {trials} trials are in {kept.path}; the search goes on there")

@@ -16,7 +16,7 @@ from vtune.space import Space
 from vtune.training.mlp import MLP
 from vtune.training.objective import make_objective
 from vtune.training.queue import ChunkQueue
-from vtune.training.setup import set_up
+from vtune.training.setup import set_up, take_apart
 
 ROOT = seed_words(11)
 
@@ -31,16 +31,12 @@ def digits(num_train: int = 416, num_valid: int = 150) -> Data:
 
 def make_queue(space: Mapping[str, Any], data: Data | None = None, **options: Any) -> ChunkQueue:
     """The executor that a search over this space would have."""
-    settings = {"optimizer": "adam", "trials": 64, "epochs": 20, "chunk": "auto", "devices": jax.devices()[:1]}
-    executor, _ = set_up(
-        options.pop("model_fn", MLP),
-        Space.of(space),
-        data := data or digits(),
-        objective=make_objective("auto", "auto", "auto", "last", data.kind),
-        root=ROOT,
-        **(settings | options),
-    )
-    return executor
+    held, model_fn = data or digits(), options.pop("model_fn", MLP)
+    made_of = {name: options.pop(name) for name in ("optimizer", "matmul_precision") if name in options}
+    objective = make_objective("auto", "auto", "auto", "last", held.kind)
+    parts = take_apart(model_fn, Space.of(space), held, objective=objective, **({"optimizer": "adam"} | made_of))
+    settings = {"trials": 64, "epochs": 20, "devices": jax.devices()[:1]}
+    return set_up(parts, root=ROOT, **(settings | options))
 
 
 def plan_of(hparams: Sequence[Mapping[str, Any]], epochs: int, ids: Sequence[int] | None = None) -> Plan:

@@ -4,11 +4,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jax import Array
+from jaxtyping import Bool, Float
 
 from vtune.arrays import Kind
 from vtune.defaults import did_you_mean
+from vtune.precision import float_precision
 from vtune.scaling import Units
 from vtune.training.losses import LOSSES, METRICS, Metric, RowLoss
 
@@ -88,6 +91,27 @@ class Objective(NamedTuple):
         """
         ranked = -score if self.is_maximized else score
         return ranked + math.atan(loss) / (math.pi * num_valid) if self.metric == METRICS["accuracy"] else ranked
+
+    def trace(
+        self, curves: Float[Array, "trials epochs metrics"], is_diverged: Bool[Array, " trials"], num_valid: int
+    ) -> tuple[Float[Array, " trials"], Float[Array, " trials"]]:
+        """Returns, inside a program, the scores as the user knows them and as strategies do; NaN where diverged.
+
+        Like ``outcome`` and ``to_strategy``, and in float64 as they are.
+        """
+        with float_precision(np.dtype(np.float64)):
+            metric, loss = curves[..., -1].astype(np.float64), curves[..., _LOSS_COLUMN].astype(np.float64)
+            ranked = -metric if self.is_maximized else metric
+            epoch = jnp.full(len(curves), curves.shape[1] - 1)
+            if self.select == "best_epoch":
+                epoch = jnp.lexsort((loss, jnp.where(jnp.isfinite(ranked), ranked, jnp.inf)))[:, 0]
+            score, told, loss = (
+                jnp.take_along_axis(column, epoch[:, None], axis=1)[:, 0] for column in (metric, ranked, loss)
+            )
+            if self.metric == METRICS["accuracy"]:
+                told = told + jnp.arctan(loss) / (math.pi * num_valid)
+            score, told = (jnp.where(is_diverged, jnp.nan, column) for column in (score, told))
+            return score.astype(curves.dtype), told.astype(np.float32)
 
     def _lower_is_better(self, curves: Float[np.ndarray, "epochs metrics"]) -> tuple[np.ndarray, np.ndarray]:
         metric = -curves[:, -1] if self.is_maximized else curves[:, -1]

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from vtune.protocols import Hparams, Shapes
+from vtune.protocols import Hparams, Rung, Shapes
 from vtune.space import Layer, Space
 from vtune.training.cost import VERSION, CostTable, cost_table, lanes_within, turn_seconds
 from vtune.training.devices import DeviceKind
@@ -27,7 +27,10 @@ _SIMD_WIDTH = 16
 _MAX_GROUPS = 8
 """Ways to cut batches into more kinds of micro-batches are not considered: each kind has programs of its own."""
 
-_CUTS = [Cut(target, divides) for divides in (True, False) for target in (32, 64, 128)]
+_MAX_ROWS = 128
+"""Rows of the largest micro-batches."""
+
+_CUTS = [Cut(target, divides) for divides in (True, False) for target in (32, 64, _MAX_ROWS)]
 
 _Interval = tuple[int, int]
 _Groups = dict[tuple[int, bool], list[int]]
@@ -75,7 +78,7 @@ class Planner:
         turns = self.num_rows // batch_size * self.epochs * self.trials
         seconds = turns * turn_seconds(self.table, [num_weights], batch_size) + structures * self.table.compile_seconds
         fitting = max(1, self.table.chunk_bytes // lane_bytes)
-        lanes = self.lanes(num_weights, min(self.trials / structures, fitting))
+        lanes = self.lanes(num_weights, float(min(self.trials / structures, fitting)))
         return self._ladder(None, [Cell({}, {}, None, is_shared=True, accumulates=False, lanes=lanes)], seconds)
 
     def plan_elastic(self, elastic: Elastic, names: Sequence[str]) -> Ladder:
@@ -94,6 +97,49 @@ class Planner:
         plans = [(*self._plan_groups(elastic, names, kinds), cut) for cut, kinds in few.items()]
         seconds, cells, cut = min(plans, key=lambda plan: plan[0])
         return self._ladder(cut, cells, seconds)
+
+    def largest_rung(self, elastic: Elastic, names: Sequence[str], largest: Hparams) -> Rung:
+        """Returns one program for all trials: padded to the largest sizes, with one kind of micro-batch.
+
+        Args:
+            elastic: what the model declares.
+            names: of its elastic sizes in this space.
+            largest: the complete trial at the upper end of the space.
+        """
+        exact = [name for name in names if name in self.space.fixed]
+        macs = elastic.row_macs({name: largest[name] for name in names}, self.shapes)
+        batch_sizes = whole_levels(self.space, "batch_size")
+
+        def seconds(cut: tuple[int, bool]) -> float:
+            turns = max(self.num_rows // size * math.ceil(size / cut[0]) for size in batch_sizes)
+            return turns * turn_seconds(self.table, macs, cut[0])
+
+        common = math.gcd(*batch_sizes)
+        shared = [(rows, True) for rows in range(1, min(common, _MAX_ROWS) + 1) if common % rows == 0]
+        rows, is_shared = min([*shared, *((cut.target, False) for cut in _CUTS)], key=seconds)
+        return Rung(
+            sizes=tuple(sorted((name, largest[name]) for name in names if name not in exact)),
+            structure=tuple(sorted((name, largest[name]) for name in (*self.structural, *exact))),
+            lanes=self.lanes(sum(macs), float(self.trials)),
+            rows=rows,
+            is_shared=is_shared,
+            accumulates=max(batch_sizes) > rows,
+        )
+
+    def padding(self, elastic: Elastic, names: Sequence[str], rung: Rung, trials: Sequence[Hparams]) -> float:
+        """Returns how many times the multiply-adds of true sizes a program makes of these trials.
+
+        Args:
+            elastic: what the model declares.
+            names: of its elastic sizes in this space.
+            rung: of the program.
+            trials: complete ones.
+        """
+        padded = {**{name: trials[0][name] for name in names}, **dict(rung.sizes)}
+        made = sum(elastic.row_macs(padded, self.shapes))
+        true = [sum(elastic.row_macs({name: trial[name] for name in names}, self.shapes)) for trial in trials]
+        rows = [math.ceil(trial["batch_size"] / rung.rows) * rung.rows / trial["batch_size"] for trial in trials]
+        return made * float(np.mean(rows)) / float(np.mean(true))
 
     def check(self, ladder: Ladder, large: Sequence[Hparams]) -> None:
         """Refuses a ladder that was planned for another search.

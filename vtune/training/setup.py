@@ -1,4 +1,4 @@
-"""Puts together all that trains, and checks it, before anything compiles."""
+"""Checks all that trains, and puts it together, before anything compiles."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,10 @@ from jaxtyping import UInt32
 
 from vtune.data import Data
 from vtune.defaults import DEFAULTS, did_you_mean
-from vtune.protocols import Hparams, Shapes
+from vtune.protocols import Hparams, Rung, Shapes
 from vtune.space import Space
-from vtune.training.devices import Device, kind_of
-from vtune.training.inspection import inspect, refuse_unread, warn_of_many_programs
+from vtune.training.devices import Device, DeviceKind, kind_of
+from vtune.training.inspection import Findings, inspect, refuse_unread, warn_of_many_programs
 from vtune.training.job import Job
 from vtune.training.ladder import Ladder
 from vtune.training.mesh import TrialsMesh
@@ -33,11 +33,39 @@ _MAX_LEVELS = 32
 """How many values of a constant are looked at to find the largest model."""
 
 
-class Setup(NamedTuple):
-    """What trains the trials of a study, and what tells which hyperparameters a trial uses."""
+class Parts(NamedTuple):
+    """What a study is made of, checked, before anything is planned.
 
-    executor: ChunkQueue | TrialsMesh
+    Attributes:
+        recipe: what all trials have in common.
+        space: defaults included.
+        findings: which hyperparameters are structure and which are data.
+        usage: which of them a trial uses.
+        data: rows to train and to measure on.
+    """
+
+    recipe: Recipe
+    space: Space
+    findings: Findings
     usage: Usage
+    data: Data
+
+    def planner(self, *, trials: int, epochs: int, kind: DeviceKind, chunk: int | str) -> Planner:
+        """Returns what plans ladders.
+
+        Args:
+            trials: declared, in all.
+            epochs: of one trial at most.
+            kind: of the devices to train on.
+            chunk: lanes of every chunk, or "auto".
+        """
+        shapes, dtype = Shapes(self.data.inputs, self.data.outputs), self.data.dtype.name
+        declared = self.data.num_train, trials, epochs, kind, dtype, chunk, self.recipe.matmul_precision
+        return Planner(self.space, self.findings.structural, shapes, *declared)
+
+    def job(self, ladder: Ladder, root: UInt32[np.ndarray, "2"]) -> Job:
+        """Returns what an executor needs; ``root`` are the words of the study's root key."""
+        return Job(self.recipe, ladder, self.findings.traced, self.data, root)
 
 
 def complete(space: Space, optimizer: str = DEFAULTS["optimizer"]) -> Space:
@@ -49,23 +77,16 @@ def complete(space: Space, optimizer: str = DEFAULTS["optimizer"]) -> Space:
     return Space.of({**space.written, **{name: defaults[name] for name in defaults if name not in space.written}})
 
 
-def set_up(
+def take_apart(
     model_fn: ModelFn,
     space: Space,
     data: Data,
     *,
     objective: Objective,
     optimizer: str | Optimizer,
-    root: UInt32[np.ndarray, "2"],
-    trials: int,
-    epochs: int,
-    chunk: int | str,
-    devices: Sequence[Device],
-    ladder: str = "auto",
-    executor: str = "queue",
     matmul_precision: str | None = None,
-) -> Setup:
-    """Returns the executor of a study, its ladder planned, and what tells which hyperparameters a trial uses.
+) -> Parts:
+    """Checks what a user gives, and finds out what it reads.
 
     Args:
         model_fn: returns a Flax module.
@@ -73,13 +94,6 @@ def set_up(
         data: rows to train and to measure on.
         objective: what is minimised and measured.
         optimizer: by name, or a function from a trial's hyperparameters to an Optax transformation.
-        root: words of the study's root key.
-        trials: declared, in all.
-        epochs: of one trial at most.
-        chunk: lanes of every chunk, or "auto".
-        devices: to train on.
-        ladder: JSON of one that was planned before, or "auto".
-        executor: "queue" or "mesh".
         matmul_precision: of the networks; None for what JAX takes by itself.
 
     Raises:
@@ -90,31 +104,75 @@ def set_up(
     whole = complete(space, optimizer if isinstance(optimizer, str) else DEFAULTS["optimizer"])
     _check_batch_size(whole, data, is_default="batch_size" not in space.entries)
     step = named if isinstance(optimizer, str) else optimizer
-    parts = objective.loss, objective.metrics, data.inputs, data.outputs
-    recipe = Recipe(model_fn, step, *parts, matmul_precision)
+    of_data = objective.loss, objective.metrics, data.inputs, data.outputs
+    recipe = Recipe(model_fn, step, *of_data, matmul_precision)
     y = data.train[1]
     findings = inspect(Probe(recipe, jax.ShapeDtypeStruct(y.shape[1:], y.dtype)), whole)
     refuse_unread(space, findings)
-    warn_of_many_programs(whole, findings)
-    usage = Usage(whole, findings.reads)
-    shapes, kind = Shapes(data.inputs, data.outputs), kind_of(devices[0])
-    declared = data.num_train, trials, epochs, kind, data.dtype.name, chunk, matmul_precision
-    planner = Planner(whole, findings.structural, shapes, *declared)
+    return Parts(recipe, whole, findings, Usage(whole, findings.reads), data)
 
-    def job(ladder: Ladder) -> Job:
-        return Job(recipe, ladder, findings.traced, data, root)
 
-    large = [usage.complete(usage.used(row)) for row in _large_rows(whole, findings.structural)]
-    if ladder != "auto":
-        planned = Ladder.from_json(ladder)
-        planner.check(planned, large)
-    elif findings.elastic:
-        planned = planner.plan_elastic(findings.elastic, findings.sizes)
+def set_up(
+    parts: Parts,
+    *,
+    root: UInt32[np.ndarray, "2"],
+    trials: int,
+    epochs: int,
+    devices: Sequence[Device],
+    chunk: int | str = "auto",
+    ladder: str = "auto",
+    executor: str = "queue",
+) -> ChunkQueue | TrialsMesh:
+    """Returns the executor of a study, its ladder planned.
+
+    Args:
+        parts: what the study is made of.
+        root: words of its root key.
+        trials: declared, in all.
+        epochs: of one trial at most.
+        devices: to train on.
+        chunk: lanes of every chunk, or "auto".
+        ladder: JSON of one that was planned before, or "auto".
+        executor: "queue" or "mesh".
+
+    Raises:
+        ValueError: for a ladder that does not fit.
+    """
+    warn_of_many_programs(parts.space, parts.findings)
+    planner = parts.planner(trials=trials, epochs=epochs, kind=kind_of(devices[0]), chunk=chunk)
+    if ladder == "auto":
+        planned = plan(parts, planner)
     else:
-        alone = job(planner.plan_opaque(1, 1))
-        sizes = [_size(alone, row) for row in large]
-        planned = planner.plan_opaque(*(max(numbers) for numbers in zip(*sizes, strict=True)))
-    return Setup(EXECUTORS[executor](job(planned), devices), usage)
+        planned = Ladder.from_json(ladder)
+        planner.check(planned, _large_trials(parts))
+    return EXECUTORS[executor](parts.job(planned, root), devices)
+
+
+def plan(parts: Parts, planner: Planner) -> Ladder:
+    """Returns the cheapest ladder."""
+    if parts.findings.elastic:
+        return planner.plan_elastic(parts.findings.elastic, parts.findings.sizes)
+    alone = parts.job(planner.plan_opaque(1, 1), np.zeros(2, np.uint32))
+    sizes = [_size(alone, trial) for trial in _large_trials(parts)]
+    return planner.plan_opaque(*(max(numbers) for numbers in zip(*sizes, strict=True)))
+
+
+def plan_one(parts: Parts, planner: Planner) -> Rung:
+    """Returns the one program that trains every trial of a space: its largest shape.
+
+    Raises:
+        ValueError: where hyperparameters vary that must be constants of a program.
+    """
+    varying = [name for name in parts.findings.structural if name in parts.space.parameters]
+    if varying:
+        raise ValueError(
+            f"{varying[0]!r} varies, and it must be a constant of a program, but this search is a single program. "
+            f"Write one plain value for {', '.join(map(repr, varying))}, or use vtune.search."
+        )
+    (trial, *_) = _large_trials(parts)
+    if parts.findings.elastic:
+        return planner.largest_rung(parts.findings.elastic, parts.findings.sizes, trial)
+    return plan(parts, planner).rung(trial)
 
 
 def _check_optimizer(optimizer: Any, space: Space) -> None:
@@ -142,6 +200,11 @@ def _check_batch_size(space: Space, data: Data, is_default: bool) -> None:
             "train on, so an epoch would hold no step. "
             f'Write a smaller one into the space, "batch_size": {data.num_train} at most.'
         )
+
+
+def _large_trials(parts: Parts) -> list[dict[str, Any]]:
+    rows = _large_rows(parts.space, parts.findings.structural)
+    return [parts.usage.complete(parts.usage.used(row)) for row in rows]
 
 
 def _large_rows(space: Space, structural: Sequence[str]) -> Iterator[dict[str, Any]]:
