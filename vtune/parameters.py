@@ -298,7 +298,7 @@ class Choice:
         """Returns what ``decode`` does, inside a program, where all values are numbers."""
         with float_precision(np.dtype(np.float64)):
             positions = (units.astype(np.float64) * self.levels).astype(np.int32)
-            return jnp.asarray(self._numbers, dtype)[jnp.minimum(positions, self.levels - 1)]
+        return jnp.asarray(np.array(self._numbers, dtype))[jnp.minimum(positions, self.levels - 1)]
 
     def encode(self, values: Iterable[Any]) -> Float64[np.ndarray, " trials"]:
         """Returns the middle of the stretch of the unit interval that each value owns."""

@@ -99,19 +99,18 @@ class Objective(NamedTuple):
 
         Like ``outcome`` and ``to_strategy``, and in float64 as they are.
         """
-        with float_precision(np.dtype(np.float64)):
-            metric, loss = curves[..., -1].astype(np.float64), curves[..., _LOSS_COLUMN].astype(np.float64)
+        metric, loss = curves[..., -1], curves[..., _LOSS_COLUMN]
+        epoch = jnp.full(len(curves), curves.shape[1] - 1)
+        if self.select == "best_epoch":
             ranked = -metric if self.is_maximized else metric
-            epoch = jnp.full(len(curves), curves.shape[1] - 1)
-            if self.select == "best_epoch":
-                epoch = jnp.lexsort((loss, jnp.where(jnp.isfinite(ranked), ranked, jnp.inf)))[:, 0]
-            score, told, loss = (
-                jnp.take_along_axis(column, epoch[:, None], axis=1)[:, 0] for column in (metric, ranked, loss)
-            )
+            epoch = jnp.lexsort((loss, jnp.where(jnp.isfinite(ranked), ranked, jnp.inf)))[:, 0]
+        score, loss = (jnp.take_along_axis(column, epoch[:, None], axis=1)[:, 0] for column in (metric, loss))
+        with float_precision(np.dtype(np.float64)):
+            told = (-score if self.is_maximized else score).astype(np.float64)
             if self.metric == METRICS["accuracy"]:
-                told = told + jnp.arctan(loss) / (math.pi * num_valid)
-            score, told = (jnp.where(is_diverged, jnp.nan, column) for column in (score, told))
-            return score.astype(curves.dtype), told.astype(np.float32)
+                told = told + jnp.arctan(loss.astype(np.float64)) / (math.pi * num_valid)
+            told = told.astype(np.float32)
+        return jnp.where(is_diverged, jnp.nan, score), jnp.where(is_diverged, jnp.nan, told)
 
     def _lower_is_better(self, curves: Float[np.ndarray, "epochs metrics"]) -> tuple[np.ndarray, np.ndarray]:
         metric = -curves[:, -1] if self.is_maximized else curves[:, -1]
