@@ -12,8 +12,9 @@ import pytest
 from tests.test_tables import result_of, table_of
 from vtune.cli import main
 from vtune.data import Data
+from vtune.defaults import NINE
 from vtune.keys import seed_words, split_key
-from vtune.parameters import integers, loguniform
+from vtune.parameters import choice, integers, loguniform
 from vtune.results.plans import Plans
 from vtune.results.store import Folder
 from vtune.space import default_space
@@ -48,17 +49,15 @@ def search(monkeypatch):
     return search
 
 
-def test_demo_varies_eight_hyperparameters_on_the_digits(search, capsys):
+def test_demo_varies_the_optimizer_and_all_nine_on_the_digits(search, capsys):
     assert main(["demo"]) == 0
     model, space, data = search.args
     assert (model.__name__, data) == ("MLP", None)
-    assert sorted(space) == sorted(
-        ["learning_rate", "beta1", "beta2", "epsilon", "decay", "batch_size", "hidden", "layers"]
-    )
+    assert set(space) == {"optimizer", *NINE}
+    assert space["optimizer"] == choice(["momentum", "adam", "rmsprop"])
     assert space["hidden"] == integers(16, 256, log=True)
     assert space["layers"] == integers(1, 4)
     assert search.kwargs == {
-        "optimizer": "adam",
         "strategy": "coarse_to_fine",
         "trials": 256,
         "epochs": 20,
@@ -74,13 +73,23 @@ def test_options_reach_the_search(search, command):
     options = "--strategy random --trials 8 --epochs 3 --chunk 4 --seed 7 --folder here"
     assert main([command, *options.split()]) == 0
     expected = {"strategy": "random", "trials": 8, "epochs": 3, "chunk": 4, "seed": 7, "folder": "here"}
-    assert search.kwargs == expected | {"optimizer": "adam"}
+    assert search.kwargs == expected | ({"optimizer": "adam"} if command == "search" else {})
 
 
 def test_search_takes_the_default_space_of_its_optimizer(search):
     assert main(["search", "--optimizer", "momentum"]) == 0
     assert search.args[1:] == (default_space("momentum"), None)
     assert search.kwargs["optimizer"] == "momentum"
+
+
+def test_search_takes_several_optimizers_and_an_older_search(search, tmp_path):
+    assert main(["search", "--optimizer", "momentum,adam", "--start", "old"]) == 0
+    assert search.args[1] == default_space(["momentum", "adam"])
+    assert search.kwargs["start"] == "old"
+    assert "optimizer" not in search.kwargs
+    (tmp_path / "space.toml").write_text(SPACE)
+    assert main(["search", "--space", str(tmp_path / "space.toml"), "--optimizer", "momentum,sgd"]) == 0
+    assert search.args[1]["optimizer"] == choice(["momentum", "sgd"])
 
 
 def test_search_reads_a_space_and_data(search, tmp_path):

@@ -1,6 +1,7 @@
 import pytest
 
 from vtune.parameters import choice, integers, loguniform, powers_of_two, reverse_loguniform, uniform
+from vtune.space import per_layer
 from vtune.spacefile import read_space
 
 
@@ -27,6 +28,9 @@ def read(tmp_path):
         ('activation = { choice = ["relu", "tanh"] }', choice(["relu", "tanh"])),
         ("kernel = { choice = [3, 5], ordered = false }", choice([3, 5], ordered=False)),
         ("hidden = { choice = [[32, 16], [64, 32]] }", choice([(32, 16), (64, 32)])),
+        ("hidden = { integers = [16, 64], log = true, per_layer = true }", per_layer(integers(16, 64, log=True))),
+        ('width = { choice = [4, 8], per_layer = "depth" }', per_layer(choice([4, 8]), layers="depth")),
+        ("hidden = { integers = [16, 64], per_layer = false }", integers(16, 64)),
         ("decay = 0.01", 0.01),
         ('activation = "tanh"', "tanh"),
         ("norm = true", True),
@@ -55,6 +59,8 @@ def test_names_keep_their_order(read):
         ("hidden = { choice = [] }", "nothing to choose from. Write"),
         ("hidden = { integers = [1, 4], step = 2 }", "integers has no option 'step'; write log = true"),
         ("hidden = { uniform = [1, 4], log = true }", "uniform has no option 'log'; leave it out"),
+        ("hidden = { integers = [16, 64], per_layer = 3 }", "layers=3 is no name. Write per_layer"),
+        ("hidden = { integers = [0, 64], per_layer = true }", "hidden must be an integer of 1 or more"),
         ("hidden = 0", "hidden must be an integer of 1 or more.* Write"),
         ("hidden = [32, 64]", r"a plain value is a single one\. Write choice"),
         ("hidden = 2025-01-01", "is not a number, string, bool or None. Write"),

@@ -39,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="search 256 networks for handwritten digits, eight hyperparameters each")
+    demo = commands.add_parser(
+        "demo", help="search 256 networks for handwritten digits: optimizer and all nine hyperparameters"
+    )
     demo.set_defaults(command=_demo)
     _add_search_options(demo)
 
@@ -50,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     standardize = "train on numbers of mean 0 and standard deviation 1; default: for a .csv file"
     search.add_argument("--standardize", action=argparse.BooleanOptionalAction, help=standardize)
     search.add_argument("--space", metavar="FILE.toml", help="lines such as `layers = { integers = [1, 4] }`")
-    search.add_argument("--optimizer", default="adam", help="default: %(default)s")
+    search.add_argument("--optimizer", default="adam", metavar="NAME[,NAME...]", help="default: %(default)s")
+    search.add_argument("--start", metavar="FOLDER", help="an older search, whose best 8 trials are tried first")
     _add_search_options(search)
 
     show = commands.add_parser("show", help="print what a search left in its folder")
@@ -65,7 +68,9 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=20, metavar="N", help="of each trial; default: %(default)s")
     parser.add_argument("--chunk", type=_chunk, default="auto", metavar="auto|N", help="trials in one call")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
-    parser.add_argument("--folder", metavar="FOLDER", help="where to keep the trials; default: nowhere")
+    parser.add_argument(
+        "--folder", metavar="FOLDER", help="where to keep the trials, and go on with them; default: nowhere"
+    )
 
 
 def _chunk(text: str) -> int | Literal["auto"]:
@@ -84,20 +89,27 @@ def _version() -> str:
 def _demo(arguments: argparse.Namespace) -> None:
     from vtune.space import default_space
 
-    _run(arguments, default_space("adam", tiers=(1, 2, 3, 4)), data=None, optimizer="adam")
+    _run(arguments, default_space(["momentum", "adam", "rmsprop"], tiers=(1, 2, 3, 4)), data=None)
 
 
 def _search(arguments: argparse.Namespace) -> None:
+    from vtune.parameters import choice
     from vtune.scaling import SizeWarning
     from vtune.space import default_space
     from vtune.spacefile import read_space
 
-    space = read_space(arguments.space) if arguments.space else default_space(arguments.optimizer)
+    first, *others = optimizers = arguments.optimizer.split(",")
+    space: dict[str, Any] = read_space(arguments.space) if arguments.space else default_space(optimizers)
+    options = {"start": arguments.start} if arguments.start else {}
+    if others:
+        space["optimizer"] = choice(optimizers)
+    else:
+        options["optimizer"] = first
     data = _data(arguments)
     with warnings.catch_warnings():
         if arguments.standardize is False:
             warnings.simplefilter("ignore", SizeWarning)
-        _run(arguments, space, data, arguments.optimizer)
+        _run(arguments, space, data, **options)
 
 
 def _data(arguments: argparse.Namespace) -> Any:
@@ -120,12 +132,12 @@ def _data(arguments: argparse.Namespace) -> Any:
     return Data.of(data, key=split_key(seed_words(arguments.seed)), standardize=True)
 
 
-def _run(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, optimizer: str) -> None:
+def _run(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **options: Any) -> None:
     from vtune.searching import search
     from vtune.training.mlp import MLP
 
-    options = {name: getattr(arguments, name) for name in ("strategy", "trials", "epochs", "chunk", "seed", "folder")}
-    study = search(MLP, space, data, optimizer=optimizer, **options)
+    common = {name: getattr(arguments, name) for name in ("strategy", "trials", "epochs", "chunk", "seed", "folder")}
+    study = search(MLP, space, data, **common, **options)
     print(study.summary())
     print(_verdict(study.metric, study.best_score, study.test_score))
 

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Bool, Float, Int, Key, Num, PyTree, UInt32
 
+from vtune.arguments import check_chunk, check_count, check_model_fn
 from vtune.data import Data
 from vtune.keys import IMPLEMENTATION, Purpose, from_words, seed_words, split_key, study_key
 from vtune.precision import float_precision, told_precision
@@ -24,7 +25,7 @@ from vtune.progress import Progress, make_progress
 from vtune.protocols import LaneState, Plan, Rung, Strategy, StrategyFactory
 from vtune.scaling import Units
 from vtune.space import Space, sample_points
-from vtune.strategies.factories import check_count
+from vtune.strategies.names import factory_of
 from vtune.strategies.zoom import coarse_to_fine
 from vtune.training.devices import kind_of, local_devices
 from vtune.training.engine import ChunkInputs, Engine, Rows
@@ -241,7 +242,7 @@ def fused_search(
     rounds: int = 4,
     trials: int = 64,
     epochs: int = 20,
-    strategy: StrategyFactory | None = None,
+    strategy: str | StrategyFactory | None = None,
     optimizer: str | Optimizer = "adam",
     loss: str | RowLoss = "auto",
     metric: str | RowLoss = "auto",
@@ -266,8 +267,8 @@ def fused_search(
         rounds: how many; the first on the whole space, each later one zoomed in on the best so far.
         trials: of each round.
         epochs: of each trial.
-        strategy: what to try instead, such as ``vtune.strategies.random()``: one of fresh trials, ``rounds * trials``
-            of them in all.
+        strategy: what to try instead, by name or such as ``vtune.strategies.random(round_size=64)``: fresh trials,
+            ``rounds * trials`` of them in all.
         optimizer: as for ``search``.
         loss: as for ``search``.
         metric: as for ``search``.
@@ -289,12 +290,14 @@ def fused_search(
         >>> fused(jax.random.key(0, impl="threefry2x32")).scores.shape
         (2, 3)
     """
+    check_model_fn(model_fn)
     for name, value, example in (("rounds", rounds, 4), ("trials", trials, 64), ("epochs", epochs, 20)):
         check_count(name, value, least=1, example=example)
     check_count("seed", seed, least=0, example=0)
+    check_chunk(chunk)
     written, precision = Space.of(space), told_precision(matmul_precision)
     written.require_varying()
-    factory = coarse_to_fine(rounds=rounds) if strategy is None else strategy
+    factory = coarse_to_fine(rounds=rounds) if strategy is None else factory_of(strategy)
     made = factory(written.axes, trials=rounds * trials, epochs=epochs)
     _check_fresh(made, trials)
     kind = kind_of(local_devices(1)[0])

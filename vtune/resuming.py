@@ -46,5 +46,20 @@ def stages(kept: Held | None, trials: int) -> tuple[int, ...]:
     return before if before and trials == before[-1] else (*before, trials)
 
 
+def ladder_of(kept: Held, ladder: str) -> str:
+    """Returns the ladder that the kept search has, as JSON.
+
+    Raises:
+        ValueError: where another one is asked for.
+    """
+    recorded = json.dumps(kept.record["ladder"], sort_keys=True)
+    if ladder not in ("auto", recorded):
+        raise ValueError(
+            f'ladder: the search in folder "{kept.path}" has a ladder of its own. Write ladder="auto" to continue it, '
+            f'or a new folder, such as "{unused_name(kept.path)}".'
+        )
+    return recorded
+
+
 def _told(name: str, value: Any) -> str:
     return f"another {name}" if isinstance(value, str) and len(value) > 60 else f"{name}={value!r}"

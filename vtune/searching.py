@@ -1,14 +1,13 @@
 """``search``: checks what it is asked, puts together all that a study takes, and runs its loop."""
 
-import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from inspect import signature
 from os import PathLike
 from typing import Any
 
 import jax
 
+from vtune.arguments import check_chunk, check_count, check_model_fn
 from vtune.data import Data
 from vtune.defaults import did_you_mean
 from vtune.keys import seed_words, split_key
@@ -19,11 +18,10 @@ from vtune.protocols import StrategyFactory
 from vtune.results.plans import Plans
 from vtune.results.store import Folder, read_if_there
 from vtune.results.tables import Table
-from vtune.resuming import check_same, stages
+from vtune.resuming import check_same, ladder_of, stages
 from vtune.space import Space
 from vtune.start import first_trials
-from vtune.strategies.factories import check_count
-from vtune.strategies.names import by_name
+from vtune.strategies.names import factory_of
 from vtune.study import Study
 from vtune.training.devices import Device, local_devices, mesh_devices
 from vtune.training.losses import RowLoss
@@ -120,7 +118,7 @@ def search(
     chunk = chunk if chunk == "auto" else int(chunk)
     written = Space.of(space)
     written.require_varying()
-    factory, begin = _factory(strategy), first_trials(start, written, trials)
+    factory, begin = factory_of(strategy), first_trials(start, written, trials)
     kept = None if folder is None else read_if_there(folder)
     *earlier, trials = stages(kept, trials)
     asked = factory(written.axes, trials=trials, epochs=epochs, **({"earlier": tuple(earlier)} if earlier else {}))
@@ -132,12 +130,12 @@ def search(
     settings = {
         "model_fn": _name(model_fn), "space": written.describe(), "data": repr(held), "data_digest": held.digest,
         "strategy": repr(factory), "trials": trials, "epochs": epochs, "optimizer": _name(optimizer),
-        "loss": _name(loss), "metric": objective.name, "select": select, "start": begin, "seed": seed, "chunk": chunk,
-        "executor": executor, "matmul_precision": precision,
+        "loss": _name(loss), "metric": objective.name, "is_maximized": objective.is_maximized, "select": select,
+        "start": begin, "seed": seed, "chunk": chunk, "executor": executor, "matmul_precision": precision,
     }  # fmt: skip
     if kept:
         check_same(kept, settings)
-        ladder = json.dumps(kept.record["ladder"])
+        ladder = ladder_of(kept, ladder)
     parts = take_apart(model_fn, written, held, objective=objective, optimizer=optimizer, matmul_precision=precision)
     trainer = set_up(
         parts, root=root, trials=trials, epochs=epochs, devices=used, chunk=chunk, ladder=ladder, executor=executor
@@ -175,32 +173,14 @@ def _name(function: Any) -> str:
     return function if isinstance(function, str) else getattr(function, "__name__", repr(function))
 
 
-def _factory(strategy: Any) -> StrategyFactory:
-    factory = by_name(strategy) if isinstance(strategy, str) else strategy
-    try:
-        signature(factory).bind((), trials=1, epochs=1)
-    except (TypeError, ValueError) as error:  # vtune.strategies.random, say, which is not a strategy but makes one
-        raise TypeError(
-            f"strategy={strategy!r} is not one ({error}). Write a name, 'coarse_to_fine', or call what makes it, "
-            "vtune.strategies.coarse_to_fine(rounds=4)."
-        ) from error
-    return factory
-
-
 def _check_arguments(
     model_fn: Any, trials: Any, epochs: Any, finalists: Any, seed: Any, folder: Any, chunk: Any
 ) -> None:
-    if not callable(model_fn):
-        raise TypeError(
-            f"model_fn={model_fn!r} cannot be called. Write a function that returns a Flax module, or vtune.MLP."
-        )
-    if not isinstance(model_fn, Hashable):
-        raise TypeError(f"model_fn={model_fn!r} has no hash, by which programs are kept. Write a function.")
+    check_model_fn(model_fn)
     check_count("trials", trials, least=1, example=256)
     check_count("epochs", epochs, least=1, example=20)
     check_count("seed", seed, least=0, example=0)
-    if chunk != "auto":
-        check_count("chunk", chunk, least=1, example=64)
+    check_chunk(chunk)
     if not isinstance(folder, str | PathLike | None):
         raise TypeError(f'folder={folder!r} is no path. Write one as a string, such as "studies/first".')
     if finalists != 0:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vtune.defaults import did_you_mean
 from vtune.parameters import choice, integers, loguniform, powers_of_two, reverse_loguniform, uniform
-from vtune.space import Space
+from vtune.space import PerLayer, Space, per_layer
 
 _RANGES: dict[str, Callable[..., Any]] = {
     call.__name__: call for call in (uniform, loguniform, reverse_loguniform, integers, powers_of_two)
@@ -23,7 +23,7 @@ def read_space(path: str | PathLike[str]) -> dict[str, Any]:
     ```toml
     learning_rate = { loguniform = [1e-4, 1.0] }
     beta1 = { reverse_loguniform = [0.9, 0.999] }
-    hidden = { integers = [16, 256], log = true }
+    hidden = { integers = [16, 256], log = true }   # and per_layer = true for a width of its own in every layer
     batch_size = { powers_of_two = [32, 256] }
     activation = { choice = ["relu", "tanh"] }
     decay = 0.01                                    # a plain value stays fixed
@@ -66,7 +66,7 @@ def _parse(path: Path) -> dict[str, Any]:
 def _read_entry(where: str, name: str, written: Any) -> Any:
     try:
         entry = _parameter(written) if isinstance(written, Mapping) else written
-        Space.of({name: entry})
+        Space.of({name: entry.parameter if isinstance(entry, PerLayer) else entry})  # one line by itself
     except (TypeError, ValueError) as error:
         raise type(error)(
             f"{where}: {error} In this file, loguniform(1e-4, 1.0) is written {{ loguniform = [1e-4, 1.0] }}."
@@ -81,11 +81,15 @@ def _parameter(table: Mapping[str, Any]) -> Any:
     if len(calls) > 1:
         raise ValueError(f"{' and '.join(calls)} cannot both hold for one name; keep one of them.")
     call = calls[0]
-    options = {key: value for key, value in table.items() if key != call}
+    options = {key: value for key, value in table.items() if key not in (call, "per_layer")}
     _check_options(call, options)
     _check_list(call, table[call])
     values = [tuple(value) if isinstance(value, list) else value for value in table[call]]
-    return choice(values, **options) if call == "choice" else _RANGES[call](*values, **options)
+    parameter = choice(values, **options) if call == "choice" else _RANGES[call](*values, **options)
+    layers = table.get("per_layer", False)
+    if layers is False:
+        return parameter
+    return per_layer(parameter) if layers is True else per_layer(parameter, layers)
 
 
 def _check_options(call: str, options: Mapping[str, Any]) -> None:

@@ -5,33 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
+from vtune.arguments import check_count
 from vtune.protocols import Axis, Strategy
-
-
-def check_count(name: str, value: Any, least: int, example: int) -> None:
-    """Refuses what is not a whole number of at least ``least``.
-
-    Args:
-        name: of the argument, as the user wrote it.
-        value: what the user wrote.
-        least: the smallest number that makes sense.
-        example: one that does, for the message.
-
-    Raises:
-        ValueError: for anything else.
-
-    Example:
-        >>> check_count("rounds", 0, least=1, example=4)
-        Traceback (most recent call last):
-        ValueError: rounds=0: this must be a whole number of 1 or more. Write for example rounds=4.
-    """
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not (is_whole and value >= least):
-        raise ValueError(
-            f"{name}={value!r}: this must be a whole number of {least} or more. Write for example {name}={example}."
-        )
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,8 +1,11 @@
 """The strategies by name, for ``search(strategy="coarse_to_fine")`` and the command line."""
 
 from collections.abc import Callable
+from inspect import signature
+from typing import Any
 
 from vtune.defaults import did_you_mean
+from vtune.protocols import StrategyFactory
 from vtune.strategies.factories import Factory
 from vtune.strategies.lattice import grid
 from vtune.strategies.sampling import random
@@ -32,3 +35,21 @@ def by_name(name: str) -> Factory:
     if name not in STRATEGIES:
         raise ValueError(f"strategy={name!r}: there is no such strategy; {did_you_mean(name, STRATEGIES)}")
     return STRATEGIES[name]()
+
+
+def factory_of(strategy: Any) -> StrategyFactory:
+    """Returns the strategy that a user means: one by its name, or one of the objects.
+
+    Raises:
+        ValueError: for a name that is not known.
+        TypeError: for what is no strategy, such as the function that makes one.
+    """
+    factory = by_name(strategy) if isinstance(strategy, str) else strategy
+    try:
+        signature(factory).bind((), trials=1, epochs=1)
+    except (TypeError, ValueError) as error:  # vtune.strategies.random, say, which is not a strategy but makes one
+        raise TypeError(
+            f"strategy={strategy!r} is not one ({error}). Write a name, 'coarse_to_fine', or call what makes it, "
+            "vtune.strategies.coarse_to_fine(rounds=4)."
+        ) from error
+    return factory

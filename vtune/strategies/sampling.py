@@ -2,9 +2,10 @@
 
 from functools import lru_cache
 
+from vtune.arguments import check_count
 from vtune.protocols import Axis, Strategy
 from vtune.space import sample_points
-from vtune.strategies.factories import Factory, check_count
+from vtune.strategies.factories import Factory
 from vtune.strategies.rounds import Rounds
 
 

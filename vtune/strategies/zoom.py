@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, Key
 
+from vtune.arguments import check_count
 from vtune.protocols import Axis, Plan, Strategy
 from vtune.space import sample_points
 from vtune.strategies.boxes import Box, draw_categories
-from vtune.strategies.factories import Factory, check_count
+from vtune.strategies.factories import Factory
 from vtune.strategies.leaders import Leaders
 from vtune.strategies.rounds import Rounds
 

@@ -1,7 +1,7 @@
 """Checks all that trains, and puts it together, before anything compiles."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -177,6 +177,8 @@ def plan_one(parts: Parts, planner: Planner) -> Rung:
 
 def _check_optimizer(optimizer: Any, space: Space) -> None:
     if callable(optimizer):
+        if not isinstance(optimizer, Hashable):
+            raise TypeError(f"optimizer={optimizer!r} has no hash, by which programs are kept. Write a function.")
         return
     values = space.levels_of("optimizer") if "optimizer" in space.entries else None
     if values is not None and optimizer != DEFAULTS["optimizer"]:
