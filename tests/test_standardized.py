@@ -147,7 +147,7 @@ def test_it_is_an_nnx_module_that_holds_the_trained_one_at_its_true_size(study):
     weights = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     assert jax.tree.map(jnp.shape, weights) == {
         "network": {
-            "hidden_0": {"kernel": (10, 8), "bias": (8,)},
+            "hidden_1": {"kernel": (10, 8), "bias": (8,)},
             "output": {"kernel": (8, 1), "bias": (1,)},
         }
     }

@@ -218,7 +218,7 @@ def test_the_best_model_is_a_flax_module_of_its_true_size_with_the_score_of_the_
     hidden = study.best_params["hidden"]
     shapes = jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
     assert shapes == {
-        "hidden_0": {"kernel": (COLUMNS, hidden), "bias": (hidden,)},
+        "hidden_1": {"kernel": (COLUMNS, hidden), "bias": (hidden,)},
         "output": {"kernel": (hidden, 3), "bias": (3,)},
     }
     assert model(jnp.asarray(X)).shape == (ROWS, 3)
@@ -230,7 +230,7 @@ def test_any_trial_comes_back_at_its_true_size_with_its_score(study):
     for trial_id in range(4):
         params = study.trial(trial_id).params
         model: Any = trained_module(study.executor, {**DEFAULTS, **params}, EPOCHS)
-        assert model.hidden_0.kernel.shape == (COLUMNS, params["hidden"])
+        assert model.hidden_1.kernel.shape == (COLUMNS, params["hidden"])
         assert share_of_hits(model, study.data.valid) == study.trials["score"][trial_id]
 
 

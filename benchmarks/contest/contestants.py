@@ -68,13 +68,13 @@ class MLP(nnx.Module):
     def __init__(self, inputs: int, hidden: int, layers: int, outputs: int, rngs: nnx.Rngs):
         *hiddens, last = pairwise([inputs, *[hidden] * layers, outputs])
         self.depth = layers
-        for layer, widths in enumerate(hiddens):
+        for layer, widths in enumerate(hiddens, start=1):
             setattr(self, f"hidden_{layer}", nnx.Linear(*widths, rngs=rngs))
         self.output = nnx.Linear(*last, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch classes"]:
         """Returns logits."""
-        for layer in range(self.depth):
+        for layer in range(1, self.depth + 1):
             x = jax.nn.relu(getattr(self, f"hidden_{layer}")(x))
         return self.output(x)
 
@@ -200,7 +200,7 @@ def padded_alike(work: Work) -> dict[str, dict[str, np.ndarray]]:
     """The initial weights of all trials, stacked, with zeros where the largest network has more."""
     hidden, layers = work.column("hidden").max(), work.column("layers").max()
     widths = [work.data.inputs[0], *[hidden] * layers, work.data.outputs]
-    names = [*(f"hidden_{layer}" for layer in range(layers)), "output"]
+    names = [*(f"hidden_{layer}" for layer in range(1, layers + 1)), "output"]
     padded = {
         name: {
             "kernel": np.zeros((work.trials, *block), np.float32),
@@ -274,10 +274,10 @@ def train_lane(
 def forward(params: PyTree, layers: Array, x: Array) -> Array:
     """Runs a padded network; relu keeps its padding at zero, and the layers it does not have pass on their input."""
     depth = len(params) - 1
-    for layer in range(depth):
+    for layer in range(1, depth + 1):
         kernel, bias = (params[f"hidden_{layer}"][part] for part in ("kernel", "bias"))
         hidden = jax.nn.relu(x @ kernel + bias)
-        x = hidden if layer == 0 else jnp.where(layer < layers, hidden, x)
+        x = hidden if layer == 1 else jnp.where(layer <= layers, hidden, x)
     return x @ params["output"]["kernel"] + params["output"]["bias"]
 
 

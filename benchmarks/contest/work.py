@@ -20,7 +20,7 @@ from vtune.training.networks import Network
 from vtune.training.programs import data_orders
 
 Weights = dict[str, dict[str, np.ndarray]]
-"""Kernel and bias by layer, "hidden_0" to the last hidden one and "output"."""
+"""Kernel and bias by layer, "hidden_1" to the last hidden one and "output"."""
 
 Curves = Float[np.ndarray, "trials epochs 2"]
 """Of each trial and epoch: the training loss over its mini-batches, and the validation loss after it."""
@@ -118,7 +118,7 @@ def _initial_weights(root: UInt32[np.ndarray, "2"], data: Data, rows: Sequence[M
 
 
 def _true_block(padded: Weights, row: Mapping[str, Any], data: Data) -> Weights:
-    names = [*(f"hidden_{layer}" for layer in range(row["layers"])), "output"]
+    names = [*(f"hidden_{layer}" for layer in range(1, row["layers"] + 1)), "output"]
     widths = [data.inputs[0], *[row["hidden"]] * row["layers"], data.outputs]
     return {
         name: {

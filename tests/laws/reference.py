@@ -22,7 +22,7 @@ class PlainMLP(nnx.Module):
         widths = [inputs, *hidden, outputs]
         dtype = jax.dtypes.canonicalize_dtype(np.float64)
         dense = [nnx.Linear(i, o, rngs=nnx.Rngs(0), param_dtype=dtype) for i, o in pairwise(widths)]
-        self.names = (*(f"hidden_{layer}" for layer in range(len(hidden))), "output")
+        self.names = (*(f"hidden_{layer}" for layer in range(1, len(hidden) + 1)), "output")
         for name, layer in zip(self.names, dense, strict=True):
             setattr(self, name, layer)
         self.activation = activation

@@ -77,8 +77,8 @@ def test_what_a_trial_does_not_use_is_not_among_its_parameters(study):
 
 def test_the_best_model_has_its_own_widths(study):
     model, best = study.best_model, study.best_params
-    widths = [getattr(model, f"hidden_{layer}").bias.shape[0] for layer in range(best["layers"])]
-    assert widths == [best[f"hidden_{layer + 1}"] for layer in range(best["layers"])]
+    for layer in range(1, best["layers"] + 1):
+        assert getattr(model, f"hidden_{layer}").bias.shape == (best[f"hidden_{layer}"],)
     x, y = study.data.valid
     assert float((np.argmax(model(x), axis=1) == y).mean()) == pytest.approx(study.best_score, abs=1e-6)
 

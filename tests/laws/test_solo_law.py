@@ -189,8 +189,8 @@ def test_the_true_block_of_initial_weights_is_the_same_on_every_rung():
     ]
     assert len({rung.sizes for rung, _ in lanes}) > 1
     shapes = {
-        "hidden_0": {"kernel": (64, 37), "bias": (37,)},
-        "hidden_1": {"kernel": (37, 37), "bias": (37,)},
+        "hidden_1": {"kernel": (64, 37), "bias": (37,)},
+        "hidden_2": {"kernel": (37, 37), "bias": (37,)},
         "output": {"kernel": (37, 10), "bias": (10,)},
     }
     structs = jax.tree.map(
@@ -205,12 +205,12 @@ def test_initial_weights_are_lecun_normal_at_the_true_fan_in():
     queue = make_queue({**SPACE, "hidden": choice([37, 400]), "layers": 2})
     row = {**population([3e-3])[0], "hidden": 400, "layers": 2}
     _, lane = initial_lane(queue, row)
-    kernel = lane.params["hidden_1"]["kernel"]
+    kernel = lane.params["hidden_2"]["kernel"]
     np.testing.assert_allclose(kernel.std(), 1 / np.sqrt(400), rtol=0.01)
     assert np.abs(kernel).max() <= 2 / 0.8796 / np.sqrt(400)
     row["hidden"] = 37
     _, lane = initial_lane(queue, row)
-    np.testing.assert_allclose(lane.params["hidden_1"]["kernel"][:37, :37].std(), 1 / np.sqrt(37), rtol=0.05)
+    np.testing.assert_allclose(lane.params["hidden_2"]["kernel"][:37, :37].std(), 1 / np.sqrt(37), rtol=0.05)
     assert not any(layer["bias"].any() for layer in lane.params.values())
 
 

@@ -67,19 +67,19 @@ class MLP(nnx.Module):
         # The output comes first, as the place of a layer's draws must not move with the depth.
         draws = truncated_normals(rngs.params(), [(self.room or widths[-1], shapes.outputs), *pairwise(widths)])
         fan_in = prod(shapes.inputs)
-        for layer, name in enumerate(names):
-            is_active = layer < self.layers
-            setattr(self, f"hidden_{layer}", ElasticLinear(draws[1 + layer], fan_in, hparams[name], is_active))
+        for layer, name in enumerate(names, start=1):
+            is_active = layer <= self.layers
+            setattr(self, f"hidden_{layer}", ElasticLinear(draws[layer], fan_in, hparams[name], is_active))
             fan_in = jnp.where(is_active, hparams[name], fan_in) if self.room else hparams[name]
         self.output = ElasticLinear(draws[0], fan_in, shapes.outputs)
 
     def __call__(self, x: Float[Array | np.ndarray, "batch *inputs"]) -> Float[Array, "batch outputs"]:
         """Returns logits, or the predicted targets of a regression."""
         x = jnp.asarray(x).reshape(x.shape[0], -1)
-        for layer in range(self.depth):
+        for layer in range(1, self.depth + 1):
             linear = getattr(self, f"hidden_{layer}")
             hidden = self.activation(linear(x[:, : linear.kernel.shape[0]]))
             if self.room:
                 hidden = jnp.pad(hidden, ((0, 0), (0, self.room - hidden.shape[1])))
-            x = jnp.where(layer < self.layers, hidden, x) if self.room and layer else hidden
+            x = jnp.where(layer <= self.layers, hidden, x) if self.room and layer > 1 else hidden
         return self.output(x)
