@@ -1,5 +1,6 @@
 """``search``: checks what it is asked, puts together all that a study takes, and runs its loop."""
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from os import PathLike
@@ -18,9 +19,8 @@ from vtune.protocols import StrategyFactory
 from vtune.results.plans import Plans
 from vtune.results.store import Folder, read_if_there
 from vtune.results.tables import Table
-from vtune.resuming import check_same, ladder_of, stages
 from vtune.space import Space
-from vtune.start import first_trials
+from vtune.start import check_same, first_trials, ladder_of, stages
 from vtune.strategies.names import factory_of
 from vtune.study import Study
 from vtune.training.devices import Device, local_devices, mesh_devices
@@ -129,7 +129,7 @@ def search(
     table = Table(list(written.entries), objective.columns, objective.is_maximized)
     settings = {
         "model_fn": _name(model_fn), "space": written.describe(), "data": repr(held), "data_digest": held.digest,
-        "strategy": repr(factory), "trials": trials, "epochs": epochs, "optimizer": _name(optimizer),
+        "strategy": _name(factory), "trials": trials, "epochs": epochs, "optimizer": _name(optimizer),
         "loss": _name(loss), "metric": objective.name, "is_maximized": objective.is_maximized, "select": select,
         "start": begin, "seed": seed, "chunk": chunk, "executor": executor, "matmul_precision": precision,
     }  # fmt: skip
@@ -169,8 +169,11 @@ def _devices(executor: Any, devices: int | Sequence[Device] | None) -> list[Devi
     return used
 
 
-def _name(function: Any) -> str:
-    return function if isinstance(function, str) else getattr(function, "__name__", repr(function))
+def _name(written: Any) -> str:
+    """Returns what a study remembers of a name, a function or an object: the same in every process."""
+    if isinstance(written, str):
+        return written
+    return getattr(written, "__name__", re.sub(r" at 0x[0-9a-f]+", "", repr(written)))
 
 
 def _check_arguments(

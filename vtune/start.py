@@ -1,15 +1,19 @@
-"""Where a search starts: trials that the user names, or the best of an older study."""
+"""Where a search starts: trials that the user names, the best of an older study, or the folder that it goes on in."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
-from vtune.results.store import read_folder
+from vtune.results.store import Held, read_folder, unused_name
 from vtune.space import Space
 from vtune.study import Study
 
 _NUM_TAKEN = 8
 """How many of the best trials of an older study are tried again."""
+
+_MAY_DIFFER = ("trials",)
+"""The settings that may differ where a search is continued."""
 
 
 def first_trials(start: Any, space: Space, trials: int) -> list[dict[str, Any]]:
@@ -72,3 +76,61 @@ def _best(ranked: Iterable[Mapping[str, Any]], space: Space, trials: int) -> lis
             "start=[{'learning_rate': 0.01}]."
         )
     return taken
+
+
+# Going on in a folder
+
+
+def check_same(kept: Held, settings: Mapping[str, Any]) -> None:
+    """Refuses to go on with another search than the one that the folder holds.
+
+    Args:
+        kept: what the folder holds.
+        settings: of the search that is asked for: all that JSON can hold and that decides its trials.
+
+    Raises:
+        ValueError: for a setting that differs, with both values.
+    """
+    asked = json.loads(json.dumps(settings))
+    for name, value in asked.items():
+        before = kept.record.get(name)
+        if name not in _MAY_DIFFER and before != value:
+            raise ValueError(
+                f'folder "{kept.path}" holds a search with {_told(name, before)}, and this one has '
+                f"{_told(name, value)}. "
+                f'Write the same to continue that search, or a new folder, such as "{unused_name(kept.path)}".'
+            )
+
+
+def stages(kept: Held | None, trials: int) -> tuple[int, ...]:
+    """Returns how many trials there were to be each time the search was asked for, ``trials`` the last.
+
+    Raises:
+        ValueError: where there are to be fewer than before.
+    """
+    before = tuple(kept.record["stages"]) if kept else ()
+    if before and trials < before[-1]:
+        raise ValueError(
+            f"trials={trials}: the folder holds a search of {before[-1]}. Write trials={before[-1]} to see it through, "
+            "or more to continue it."
+        )
+    return before if before and trials == before[-1] else (*before, trials)
+
+
+def ladder_of(kept: Held, ladder: str) -> str:
+    """Returns the ladder that the kept search has, as JSON.
+
+    Raises:
+        ValueError: where another one is asked for.
+    """
+    recorded = json.dumps(kept.record["ladder"], sort_keys=True)
+    if ladder not in ("auto", recorded):
+        raise ValueError(
+            f'ladder: the search in folder "{kept.path}" has a ladder of its own. Write ladder="auto" to continue it, '
+            f'or a new folder, such as "{unused_name(kept.path)}".'
+        )
+    return recorded
+
+
+def _told(name: str, value: Any) -> str:
+    return f"another {name}" if isinstance(value, str) and len(value) > 60 else f"{name}={value!r}"

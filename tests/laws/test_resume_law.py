@@ -1,6 +1,7 @@
 """Law Replay: a search that is stopped anywhere and started again is the search that was never stopped."""
 
 import json
+from functools import partial
 from typing import Any
 
 import jax
@@ -167,6 +168,25 @@ def test_a_strategy_of_ones_own_that_knows_of_no_earlier_trials_still_runs(truth
         return ROUNDS(axes, trials=trials, epochs=epochs)
 
     assert_same(search(strategy=plain), truth)
+
+
+def test_functions_of_ones_own_are_known_again_by_their_names(tmp_path):
+    def arguments() -> dict[str, Any]:
+        """As another process has them: functions of the same names at other addresses."""
+
+        def plain(axes, *, trials, epochs):
+            return ROUNDS(axes, trials=trials, epochs=epochs)
+
+        def model_fn(hparams, rngs, shapes, scale):
+            return vtune.MLP(hparams, rngs, shapes)
+
+        return {"strategy": plain, "model_fn": partial(model_fn, scale=2)}
+
+    with pytest.raises(KeyboardInterrupt):
+        search(folder=tmp_path, progress=Stops(2), **arguments(), space={"learning_rate": SPACE["learning_rate"]})
+    study = search(folder=tmp_path, **arguments(), space={"learning_rate": SPACE["learning_rate"]})
+    assert len(study.trials) == 18
+    assert study.settings["strategy"] == "plain"
 
 
 # Another search
