@@ -45,4 +45,4 @@ def test_the_commands_run(tmp_path, monkeypatch, capsys):
         program, *arguments = shlex.split(line)
         assert program == "vtune"
         assert main(arguments) == 0
-    assert "16 trials" in capsys.readouterr().out
+    assert "24 trials" in capsys.readouterr().out

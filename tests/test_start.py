@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import jax
 import numpy as np
+import pandas as pd
 import pytest
+from flax import nnx
 
 import vtune
 from tests.laws.population import digits
@@ -107,7 +110,7 @@ def test_of_an_old_study_only_what_lies_in_the_space_is_taken(old):
         ([{}, {"hidden": 5}], ValueError, r"^start\[1\]: \{'hidden': 5\} is outside the space\. Write one of choice"),
         ([{"layers": 2}], ValueError, r"^start\[0\]: \{'layers': 2\} is outside the space\. Write one of 1"),
         ([{"learning_rate": 1.0}], ValueError, r"is outside the space\. Write one of loguniform"),
-        ([{}] * 9, ValueError, r"^start has 9 trials, and trials=8 in all\. Write trials=9\."),
+        ([{}] * 9, ValueError, r"^start has 9 trials, more than the trials=8 of the search\. Write"),
     ],
 )
 def test_what_is_no_start_is_refused(start, error, message):
@@ -127,3 +130,39 @@ def test_diverged_trials_are_no_start():
     assert set(old.trials["status"]) == {"diverged"}
     with pytest.raises(ValueError, match="no trial of that study lies in this space"):
         first_trials(old, space, 8)
+
+
+def test_what_a_fused_search_found_is_a_start():
+    space = {name: parameter for name, parameter in SPACE.items() if name not in ("optimizer", "momentum")}
+    fused = vtune.fused_search(vtune.MLP, space, digits(96, 50), rounds=1, trials=4, epochs=1, progress=False)
+    best = fused(jax.random.key(3)).best_hparams
+    study = search(space=space, start=[best], trials=2)
+    assert study.trial(0).params["hidden"] == int(best["hidden"])
+    assert study.trial(0).params["learning_rate"] == float(best["learning_rate"])
+
+
+def test_a_row_with_layers_that_its_trial_does_not_have_can_be_pasted():
+    space = {**SPACE, "hidden": vtune.per_layer(vtune.integers(4, 8)), "layers": vtune.integers(1, 3)}
+    old = search(space=space)
+    (short,) = old.trials.index[old.trials["layers"] == 1][:1]
+    row = old.trials.loc[short, list(old.space.entries)].to_dict()
+    assert pd.isna(row["hidden_3"])
+    assert search(space=space, start=[row]).trial(0).params == old.trial(short).params
+
+
+def test_choices_come_back_from_a_folder_as_what_they_were(tmp_path):
+    def model_fn(hparams, rngs):
+        widths = hparams["widths"]
+        first = nnx.Linear(64, widths[0], rngs=rngs)
+        return nnx.Sequential(first, nnx.Linear(widths[0], 10, rngs=rngs))
+
+    space = {"widths": vtune.choice([(4, 2), (8, 4)]), "learning_rate": vtune.loguniform(1e-3, 1e-2)}
+    old = search(model_fn=model_fn, space=space, folder=tmp_path)
+    study = search(model_fn=model_fn, space=space, start=tmp_path, seed=1)
+    assert study.trial(0).params == old.best_params
+
+
+def test_of_a_folder_too_diverged_trials_are_no_start(tmp_path):
+    search(space={**SPACE, "optimizer": "momentum", "learning_rate": vtune.loguniform(1e20, 1e25)}, folder=tmp_path)
+    with pytest.raises(ValueError, match="no trial of that study lies in this space"):
+        first_trials(tmp_path, vtune.Space.of({**SPACE, "learning_rate": vtune.loguniform(1e-3, 1e25)}), 8)

@@ -134,6 +134,7 @@ def test_trials_have_a_row_each_and_tell_what_the_design_lists(study):
         "rung": "int64",
         "epochs": "int64",
         "best_epoch": "int64",
+        "diverged_step": "Int64",
         "finished_at": "datetime64[us, UTC]",
         "seconds": "float64",
     }
@@ -229,7 +230,7 @@ def test_any_trial_comes_back_at_its_true_size_with_its_score(study):
     assert study.trials["hidden"].nunique() == 2
     for trial_id in range(4):
         params = study.trial(trial_id).params
-        model: Any = trained_module(study.executor, {**DEFAULTS, **params}, EPOCHS)
+        model: Any = trained_module(study.executor, study.job, {**DEFAULTS, **params}, EPOCHS)
         assert model.hidden_1.kernel.shape == (COLUMNS, params["hidden"])
         assert share_of_hits(model, study.data.valid) == study.trials["score"][trial_id]
 
@@ -556,7 +557,7 @@ def test_numpy_counts_are_counts(tmp_path):
         "space = {'learning_rate': vtune.loguniform(1e-3, 1e-2), 'hidden': 8}; "
         f"counts = dict(trials=n(2), epochs=n(1), seed=n(3), chunk=n(2), folder={str(tmp_path / 'a')!r}); "
         "study = vtune.search(vtune.MLP, space, **counts); "
-        "assert len(study.trials) == 2 and all(cell.lanes == 2 for cell in study.executor.job.ladder.cells)"
+        "assert len(study.trials) == 2 and all(cell.lanes == 2 for cell in study.job.ladder.cells)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,5 +1,9 @@
 """vtune: tunes neural networks in JAX by training hundreds of trials at the same time."""
 
+from vtune.versions import refuse_broken_jax as _refuse_broken_jax
+
+_refuse_broken_jax()  # before anything else of JAX or Flax is touched
+
 from vtune import strategies
 from vtune.data import Data
 from vtune.fused import FusedResults, FusedSearch, fused_search
@@ -19,9 +23,6 @@ from vtune.searching import search
 from vtune.space import Space, default_space, per_layer
 from vtune.study import Study
 from vtune.training.mlp import MLP
-from vtune.versions import refuse_broken_jax as _refuse_broken_jax
-
-_refuse_broken_jax()
 
 __all__ = [
     "MLP",

@@ -108,6 +108,16 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
+def is_missing(value: Any) -> bool:
+    """Returns whether a cell of a table holds no value: NaN, or a missing integer or bool of pandas.
+
+    Example:
+        >>> is_missing(math.nan), is_missing(None), is_missing(0)
+        (True, False, False)
+    """
+    return type(value).__name__ == "NAType" or (isinstance(value, float | np.floating) and math.isnan(value))
+
+
 def check_value(written: object, value: Any) -> None:
     """Refuses what cannot be a hyperparameter's value.
 

@@ -6,6 +6,7 @@ the trials of a round share: they are compared on common random numbers.
 """
 
 import enum
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,16 @@ class Purpose(enum.IntEnum):
 
 _SEEDS = 5
 """The branch of the seed indices. Purposes to come take other numbers: this one is in every study's bits."""
+
+
+def is_typed_threefry(key: Any) -> bool:
+    """Returns whether this is a typed key of the implementation that all draws here are made with.
+
+    Example:
+        >>> is_typed_threefry(jax.random.key(0, impl="threefry2x32")), is_typed_threefry(jax.random.PRNGKey(0))
+        (True, False)
+    """
+    return jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and str(jax.random.key_impl(key)) == IMPLEMENTATION
 
 
 def seed_words(seed: int) -> UInt32[np.ndarray, "2"]:

@@ -91,7 +91,7 @@ class Loop:
 
     def _as_it_runs(self, asked: Plan) -> Plan:
         """Returns the plan with the trials that the user starts with, and NaN for what a trial does not use."""
-        usage, points = self.study.usage, np.array(asked.points)
+        usage, points = self.study.parts.usage, np.array(asked.points)
         for lane in self._started(asked):
             (point,) = self.study.space.encode([self.start[int(asked.trial_id[lane])]])
             points[lane] = np.where(np.isnan(point), points[lane], point)
@@ -106,7 +106,7 @@ class Loop:
 
     def _rows(self, plan: Plan) -> list[dict[str, Any]]:
         """Returns a value for every name of each trial of a plan, also for those that it does not use."""
-        rows = self.study.usage.space.rows(np.nan_to_num(plan.points))
+        rows = self.study.parts.usage.space.rows(np.nan_to_num(plan.points))
         for lane in self._started(plan):
             rows[lane].update(
                 self.start[int(plan.trial_id[lane])]
@@ -116,17 +116,17 @@ class Loop:
     def _train(self, plan: Plan, round: int) -> Float32[np.ndarray, " lanes"]:
         """Returns one score a lane as strategies know them: lower is better, NaN for what diverged."""
         study, rows = self.study, self._rows(plan)
-        used = [study.usage.used(row) for row in rows]
-        whole = [study.usage.complete(row) for row in used]
+        used = [study.parts.usage.used(row) for row in rows]
+        whole = [study.parts.usage.complete(row) for row in used]
         lanes = {int(plan.trial_id[lane]): int(lane) for lane in np.flatnonzero(plan.active)}
         for lane in lanes.values():
-            self._rungs.setdefault(study.executor.job.ladder.rung(whole[lane]), len(self._rungs))
+            self._rungs.setdefault(study.job.ladder.rung(whole[lane]), len(self._rungs))
         scores = np.full(len(rows), np.nan, np.float32)
 
         def record(results: list[TrialResult]) -> None:
             study.table.add(results)
             for result in results:
-                scores[lanes[result.trial_id]] = study.objective.to_strategy(
+                scores[lanes[result.trial_id]] = study.parts.objective.to_strategy(
                     result.score, result.loss, len(study.data.valid[0])
                 )
             num_diverged = sum(result.status == "diverged" for result in results)
@@ -167,7 +167,7 @@ class Loop:
         return self._result(self.kept.curves_of(trial_id), used, **self.kept.facts_of(trial_id))
 
     def _result(self, curves: np.ndarray, used: Hparams, **facts: Any) -> TrialResult:
-        objective = self.study.objective
+        objective = self.study.parts.objective
         score, loss = (np.nan, np.nan) if facts["status"] == "diverged" else objective.outcome(curves)
         return TrialResult(
             params={name: used[name] for name in self.study.space.entries if name in used},

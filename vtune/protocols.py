@@ -207,3 +207,7 @@ class Executor(Protocol):
     def replay(self, hparams: Hparams, num_epochs: int) -> tuple[Rung, LaneState]:
         """Trains one trial again, to the same bits, and returns its rung and its lane on the host."""
         ...
+
+    def describe(self) -> str:
+        """Returns the plan in one line: programs, chunks, devices, expected time."""
+        ...

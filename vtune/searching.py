@@ -1,34 +1,34 @@
 """``search``: checks what it is asked, puts together all that a study takes, and runs its loop."""
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from os import PathLike
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
-from vtune.arguments import check_chunk, check_count, check_model_fn
-from vtune.data import Data
+from vtune.arguments import check_chunk, check_count
 from vtune.defaults import did_you_mean
-from vtune.keys import seed_words, split_key
+from vtune.keys import seed_words
 from vtune.loop import Loop
-from vtune.precision import told_precision
 from vtune.progress import Progress, make_progress
 from vtune.protocols import StrategyFactory
 from vtune.results.plans import Plans
-from vtune.results.store import Folder, read_if_there
+from vtune.results.store import Folder, Held, read_if_there
 from vtune.results.tables import Table
 from vtune.space import Space
 from vtune.start import check_same, first_trials, ladder_of, stages
 from vtune.strategies.names import factory_of
 from vtune.study import Study
-from vtune.training.devices import Device, local_devices, mesh_devices
+from vtune.training.devices import Device, kind_of, own
 from vtune.training.losses import RowLoss
 from vtune.training.networks import ModelFn
-from vtune.training.objective import kind_needed, make_objective
 from vtune.training.optimizers import Optimizer
-from vtune.training.setup import EXECUTORS, set_up, take_apart
+from vtune.training.setup import EXECUTORS, make_job, make_parts
 
 
 def search(
@@ -91,8 +91,9 @@ def search(
             compared bit for bit; "auto" plans it.
         devices: to train on; how many; or None for all. A CPU counts as one device a core.
         executor: "queue": each device of this process trains chunks by itself, which is fast and gives the same bits on
-            any number of them; "mesh": all devices train the same chunk in lockstep, those of other processes too
-            where JAX is distributed, with one compilation for all.
+            any number of them; "mesh": all devices train the same chunk in lockstep, with one compilation for all.
+            Where JAX is distributed over several processes, all of them make the same calls, ``best_model`` and
+            ``test_score`` included, and a folder is one that they share.
         matmul_precision: of matrix products, as ``jax.default_matmul_precision`` names it: "highest" for true float32
             on a GPU or TPU. None for what JAX takes by itself, or was told.
         progress: whether to show a bar, or an object that shows it your way.
@@ -112,61 +113,57 @@ def search(
         >>> len(study.trials)
         4
     """
-    _check_arguments(model_fn, trials, epochs, finalists, seed, folder, chunk)
-    precision = told_precision(matmul_precision)
+    _check_arguments(trials, epochs, finalists, seed, folder, chunk, executor)
     trials, epochs, seed = int(trials), int(epochs), int(seed)
-    chunk = chunk if chunk == "auto" else int(chunk)
-    written = Space.of(space)
-    written.require_varying()
-    factory, begin = factory_of(strategy), first_trials(start, written, trials)
+    chunk, root = chunk if chunk == "auto" else int(chunk), seed_words(seed)
+    written, factory = Space.of(space), factory_of(strategy)
+    first = first_trials(start, written, trials)
     kept = None if folder is None else read_if_there(folder)
     *earlier, trials = stages(kept, trials)
-    asked = factory(written.axes, trials=trials, epochs=epochs, **({"earlier": tuple(earlier)} if earlier else {}))
-    used = _devices(executor, devices)
-    root = seed_words(seed)
-    held = Data.of(data, key=split_key(root), kind=kind_needed(loss, metric))
-    objective = make_objective(loss, metric, direction, select, held.kind)
-    table = Table(list(written.entries), objective.columns, objective.is_maximized)
+    train, find_devices = EXECUTORS[executor]
+    used = find_devices(devices)
+    _check_shared(folder, kept)
+    parts = make_parts(
+        model_fn, written, data, optimizer=optimizer, loss=loss, metric=metric, direction=direction, select=select,
+        seed=seed, matmul_precision=matmul_precision,
+    )  # fmt: skip
+    tried = factory(written.axes, trials=trials, epochs=epochs, **({"earlier": tuple(earlier)} if earlier else {}))
+    table = Table(list(written.entries), parts.objective.columns, parts.objective.is_maximized)
     settings = {
-        "model_fn": _name(model_fn), "space": written.describe(), "data": repr(held), "data_digest": held.digest,
-        "strategy": _name(factory), "trials": trials, "epochs": epochs, "optimizer": _name(optimizer),
-        "loss": _name(loss), "metric": objective.name, "is_maximized": objective.is_maximized, "select": select,
-        "start": begin, "seed": seed, "chunk": chunk, "executor": executor, "matmul_precision": precision,
+        "model_fn": _name(model_fn), "space": written.describe(), "data": repr(parts.data),
+        "data_digest": parts.data.digest, "strategy": _name(factory), "trials": trials, "epochs": epochs,
+        "optimizer": _name(optimizer), "loss": _name(loss), "metric": parts.objective.name,
+        "is_maximized": parts.objective.is_maximized, "select": select, "start": first, "seed": seed, "chunk": chunk,
+        "executor": executor, "matmul_precision": parts.recipe.matmul_precision,
     }  # fmt: skip
     if kept:
         check_same(kept, settings)
         ladder = ladder_of(kept, ladder)
-    parts = take_apart(model_fn, written, held, objective=objective, optimizer=optimizer, matmul_precision=precision)
-    trainer = set_up(
-        parts, root=root, trials=trials, epochs=epochs, devices=used, chunk=chunk, ladder=ladder, executor=executor
-    )
-    held.warn_of_sizes(data, kind_needed(loss, metric))
+    kind = kind_of(own(used))
+    job = make_job(parts, root=root, trials=trials, epochs=epochs, kind=kind, chunk=chunk, ladder=ladder)
     plans = Plans([axis.name for axis in written.axes], kept.plans if kept else None)
-    seconds = kept.record["seconds"] if kept else 0.0
-    settings["stages"] = [*earlier, trials]
+    settings["stages"], seconds = [*earlier, trials], kept.record["seconds"] if kept else 0.0
     place = None if folder is None else Folder(folder)
-    study = Study(written, held, objective, trainer, parts.usage, table, plans, settings, place, seconds)
+    study = Study(parts, job, train(job, used), table, plans, settings, place, seconds)
     with closing(make_progress(progress if jax.process_index() == 0 else False)) as shown:
         if kept:
             shown.say(f"{len(kept.trials)} of {trials} trials are in {kept.path}; the search goes on there")
-        shown.say(trainer.describe())
+        shown.say(study.executor.describe())
         shown.begin(trials)
-        Loop(study, shown, begin, kept).run(asked, root)
+        Loop(study, shown, first, kept).run(tried, root)
     return study
 
 
-def _devices(executor: Any, devices: int | Sequence[Device] | None) -> list[Device]:
-    if not isinstance(executor, str) or executor not in EXECUTORS:
-        raise ValueError(f"executor={executor!r} is not known; {did_you_mean(str(executor), EXECUTORS)}")
-    if executor == "mesh":
-        return mesh_devices(devices)
-    used = local_devices(devices)
-    if jax.process_count() > 1:
+def _check_shared(folder: Any, kept: Held | None) -> None:
+    """Refuses a folder in which the processes of a mesh do not find the same; all of them wait for one another here."""
+    if folder is None or jax.process_count() == 1:
+        return
+    found = zlib.crc32(repr(kept and (kept.record, kept.trials.index.tolist(), len(kept.plans))).encode())
+    if len(np.unique(multihost_utils.process_allgather(np.uint32(found)))) > 1:
         raise ValueError(
-            f"executor='queue': JAX runs in {jax.process_count()} processes, and each would train all trials by "
-            "itself. Write executor='mesh', which shares them."
+            f'folder "{folder}" does not hold the same for all {jax.process_count()} processes. Write one on a file '
+            "system that they share."
         )
-    return used
 
 
 def _name(written: Any) -> str:
@@ -177,9 +174,8 @@ def _name(written: Any) -> str:
 
 
 def _check_arguments(
-    model_fn: Any, trials: Any, epochs: Any, finalists: Any, seed: Any, folder: Any, chunk: Any
+    trials: Any, epochs: Any, finalists: Any, seed: Any, folder: Any, chunk: Any, executor: Any
 ) -> None:
-    check_model_fn(model_fn)
     check_count("trials", trials, least=1, example=256)
     check_count("epochs", epochs, least=1, example=20)
     check_count("seed", seed, least=0, example=0)
@@ -190,3 +186,5 @@ def _check_arguments(
         raise ValueError(
             f"finalists={finalists!r}: the winner is not trained again on other seeds yet. Write finalists=0."
         )
+    if not isinstance(executor, str) or executor not in EXECUTORS:
+        raise ValueError(f"executor={executor!r} is not known; {did_you_mean(str(executor), EXECUTORS)}")

@@ -1,6 +1,5 @@
 """The hyperparameters of a search by name, and the unit cube that they span."""
 
-import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Float32, Int, Key, Num, Shaped
 
-from vtune.defaults import DEFAULTS, NINE, check_fixed, check_known, did_you_mean, names_of
+from vtune.defaults import DEFAULTS, NINE, check_fixed, check_known, did_you_mean, is_missing, names_of
+from vtune.keys import is_typed_threefry
 from vtune.parameters import (
     Choice,
     Continuous,
@@ -271,7 +271,7 @@ class Space:
             self._check_row(row)
         points = np.full((len(rows), len(self.parameters)), np.nan, np.float32)
         for position, (name, parameter) in enumerate(self.parameters.items()):
-            used = [number for number, row in enumerate(rows) if not _is_missing(row.get(name, math.nan))]
+            used = [number for number, row in enumerate(rows) if self._has(row, name)]
             points[used, position] = parameter.encode([rows[number][name] for number in used])
         return points
 
@@ -288,8 +288,9 @@ class Space:
             >>> Space.of({"layers": integers(1, 4), "decay": 0.0}).nearest({"layers": 2.0, "decay": 0.0})
             {'layers': 2}
         """
+        row = {name: plain(value) for name, value in row.items()}
         self._check_row(row)
-        given = {name: row[name] for name in self.parameters if not _is_missing(row.get(name, math.nan))}
+        given = {name: row[name] for name in self.parameters if self._has(row, name)}
         return {name: self.parameters[name].nearest(value) for name, value in given.items()}
 
     def support(self, name: str) -> tuple[Number, Number]:
@@ -345,9 +346,15 @@ class Space:
             raise ValueError(f"{name!r} is not in this space; {did_you_mean(name, self.entries)}")
         return self.parameters[name] if name in self.parameters else Choice((self.fixed[name],))
 
+    def _has(self, row: Mapping[str, Any], name: str) -> bool:
+        """Whether a row has a value of a name that varies; None counts as one where it is among the choices."""
+        value = row.get(name)
+        return value in self.parameters[name] if value is None else not is_missing(value)
+
     def _check_row(self, row: Mapping[str, Any]) -> None:
         for name, value in row.items():
-            if value not in self._parameter(name) and not (_is_missing(value) and name in self.parameters):
+            is_unused = name in self.parameters and not self._has(row, name)
+            if not is_unused and value not in self._parameter(name):
                 raise ValueError(f"{{{name!r}: {value!r}}} is outside the space. Write one of {self.entries[name]!r}.")
 
 
@@ -366,7 +373,7 @@ def sample_points(key: Key[Array, ""], trial_ids: Int[Array, " trials"], num_axe
         >>> sample_points(jax.random.key(0, impl="threefry2x32"), jnp.arange(3), num_axes=2).shape
         (3, 2)
     """
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or jax.random.key_impl(key) != "threefry2x32":
+    if not is_typed_threefry(key):
         raise TypeError(f"{key!r} is not a typed threefry key. Write jax.random.key(seed, impl='threefry2x32').")
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, trial_ids)
     return jax.vmap(lambda key: jax.random.uniform(key, (num_axes,), jnp.float32))(keys)
@@ -394,10 +401,6 @@ def default_space(optimizer: str | Sequence[str] = "adam", tiers: Iterable[int] 
     read = set().union(*(names_of(one, tiers) for one in several))
     chosen = {"optimizer": Choice(tuple(several))} if len(several) > 1 else {}
     return {**chosen, **{name: calls[NINE[name].call](*NINE[name].search) for name in NINE if name in read}}
-
-
-def _is_missing(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
 
 
 def _entry(name: Any, written: Any) -> Parameter | PerLayer | Value:

@@ -1,9 +1,12 @@
 """Where a search starts: trials that the user names, the best of an older study, or the folder that it goes on in."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from vtune.results.store import Held, read_folder, unused_name
 from vtune.space import Space
@@ -33,9 +36,9 @@ def first_trials(start: Any, space: Space, trials: int) -> list[dict[str, Any]]:
     if start is None:
         return []
     if isinstance(start, Study):
-        return _best(_params_of(start), space, trials)
+        return _best(start.top(len(start.table)), space, trials)
     if isinstance(start, str | PathLike):
-        return _best(read_folder(start).trials.to_dict("records"), space, trials)
+        return _best(read_folder(start).trials, space, trials)
     if isinstance(start, Mapping) or not (
         isinstance(start, Sequence) and all(isinstance(trial, Mapping) for trial in start)
     ):
@@ -44,7 +47,10 @@ def first_trials(start: Any, space: Space, trials: int) -> list[dict[str, Any]]:
             "start=old_study for the best trials of that one."
         )
     if len(start) > trials:
-        raise ValueError(f"start has {len(start)} trials, and trials={trials} in all. Write trials={len(start)}.")
+        raise ValueError(
+            f"start has {len(start)} trials, more than the trials={trials} of the search. Write a shorter start, or "
+            f"trials={4 * len(start)}."
+        )
     return [_fixed(f"start[{number}]", trial, space) for number, trial in enumerate(start)]
 
 
@@ -55,17 +61,13 @@ def _fixed(where: str, trial: Mapping[str, Any], space: Space) -> dict[str, Any]
         raise ValueError(f"{where}: {error}") from error
 
 
-def _params_of(study: Study) -> Iterable[Mapping[str, Any]]:
-    results = (study.trial(trial_id) for trial_id in study.table.ranking())
-    return [result.params for result in results if result.status != "diverged"]
-
-
-def _best(ranked: Iterable[Mapping[str, Any]], space: Space, trials: int) -> list[dict[str, Any]]:
+def _best(ranked: pd.DataFrame, space: Space, trials: int) -> list[dict[str, Any]]:
     """Takes the best trials that lie in the space, as far as it varies their names."""
     taken: list[dict[str, Any]] = []
-    for params in ranked:
+    names = [name for name in space.parameters if name in ranked.columns]
+    for _, row in ranked[np.isfinite(ranked["score"])].iterrows():
         try:
-            taken.append(space.nearest({name: params[name] for name in space.parameters if name in params}))
+            taken.append(space.nearest({name: _as_listed(space, name, row[name]) for name in names}))
         except ValueError:  # a value beyond the bounds of this space
             continue
         if len(taken) == min(_NUM_TAKEN, trials):
@@ -76,6 +78,12 @@ def _best(ranked: Iterable[Mapping[str, Any]], space: Space, trials: int) -> lis
             "start=[{'learning_rate': 0.01}]."
         )
     return taken
+
+
+def _as_listed(space: Space, name: str, value: Any) -> Any:
+    """Returns the choice that a value was, which a file of text may have made a string or another type of."""
+    by_text = {str(level): level for level in space.levels_of(name) or ()}
+    return by_text.get(str(value), value)
 
 
 # Going on in a folder

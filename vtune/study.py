@@ -11,17 +11,16 @@ import pandas as pd
 from jax import Array
 
 from vtune.data import Data
+from vtune.protocols import Executor
 from vtune.results.plans import Plans
 from vtune.results.store import Folder
 from vtune.results.summary import summary, to_html
 from vtune.results.tables import Table, TrialResult
 from vtune.space import Space
 from vtune.strategies.boxes import near_bounds
-from vtune.training.mesh import TrialsMesh
-from vtune.training.objective import Objective
-from vtune.training.queue import ChunkQueue
+from vtune.training.job import Job
+from vtune.training.setup import Parts
 from vtune.training.trained import mean_of_rows, trained_module
-from vtune.training.usage import Usage
 
 
 @dataclass
@@ -29,11 +28,9 @@ class Study:
     """A search and its results.
 
     Attributes:
-        space: what was searched.
-        data: the rows, split.
-        objective: what was minimised and ranked.
+        parts: what was searched, and with what.
+        job: what was trained.
         executor: what trained the trials, and can train one again.
-        usage: tells which hyperparameters a trial uses.
         table: the results; most of this class reads from it.
         plans: what the strategy asked for.
         settings: what else was asked for.
@@ -41,16 +38,24 @@ class Study:
         seconds: how long the search took.
     """
 
-    space: Space
-    data: Data
-    objective: Objective
-    executor: ChunkQueue | TrialsMesh
-    usage: Usage
+    parts: Parts
+    job: Job
+    executor: Executor
     table: Table
     plans: Plans
     settings: dict[str, Any]
     folder: Folder | None = None
     seconds: float = 0.0
+
+    @property
+    def space(self) -> Space:
+        """What was searched, as it was written."""
+        return self.parts.written
+
+    @property
+    def data(self) -> Data:
+        """The rows, split, as they were given."""
+        return self.parts.data
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -92,12 +97,12 @@ class Study:
     @property
     def metric(self) -> str:
         """What is ranked."""
-        return self.objective.name
+        return self.parts.objective.name
 
     @property
     def ladder(self) -> str:
         """The ladder as JSON: results are comparable bit for bit where it is the same."""
-        return self.executor.job.ladder.to_json()
+        return self.job.ladder.to_json()
 
     def trial(self, trial_id: int) -> TrialResult:
         """Returns all that is known of a trial; its ``params`` are a dict by name.
@@ -119,19 +124,24 @@ class Study:
         Of standardized data it takes x as it is, and puts targets out in their own units: it is an nnx module that
         holds the trained one as ``network``, and mean and scale.
 
-        It is trained again, to the same bits, when it is first asked for: keeping the best weights of every trial
-        would double the memory of the search.
+        It is trained again, to the same bits, when it is first asked for, and by all processes that trained it:
+        keeping the best weights of every trial would double the memory of the search.
         """
         best = self.table.best
-        epochs = self.objective.ranked_epoch(best.curves)
-        return trained_module(self.executor, self.usage.complete(best.params), epochs)
+        epochs = self.parts.objective.ranked_epoch(best.curves)
+        return trained_module(self.executor, self.job, self.parts.usage.complete(best.params), epochs)
 
     @cached_property
     def test_score(self) -> float | None:
         """The winner's score on rows that no trial has seen; None where the data hold none."""
         if self.data.test is None:
             return None
-        return mean_of_rows(self.best_model, self.objective.of_rows(self.data.y_units), *self.data.test)
+        return mean_of_rows(
+            self.best_model,
+            self.parts.objective.of_rows(self.data.y_units),
+            *self.data.test,
+            self.parts.recipe.matmul_precision,
+        )
 
     def summary(self) -> str:
         """Returns the study in a few lines: data, trials, the best of them, the top ten, and ranges to widen."""
@@ -156,11 +166,5 @@ class Study:
     def save(self) -> None:
         """Writes the trials as they stand to the folder, if there is one; of several processes the first one does."""
         if self.folder is not None and jax.process_index() == 0:
-            steps = {trial_id: self.trial(trial_id).diverged_step for trial_id in self.table.ranking()}
-            told = {
-                "metric": self.metric,
-                "seconds": self.seconds,
-                "diverged_steps": {trial_id: step for trial_id, step in steps.items() if step is not None},
-                "ladder": json.loads(self.ladder),
-            }
+            told = {"seconds": self.seconds, "ladder": json.loads(self.ladder)}
             self.folder.write({**self.settings, **told}, self.table, self.plans.table)

@@ -23,6 +23,6 @@ def refuse_broken_jax(version: str = jax.__version__) -> None:
     """
     if version in BROKEN:
         raise ImportError(
-            f"jax {version} cannot be trusted with a search: {BROKEN[version]}. Install another one, 0.7.2 or newer, "
-            'for example: pip install "jax!=0.10.2,!=0.11.0"'
+            f"jax {version} cannot be trusted with a search: {BROKEN[version]}. Use another version, 0.7.2 or newer, "
+            f"but none of {', '.join(BROKEN)}."
         )

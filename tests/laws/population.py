@@ -12,11 +12,10 @@ from vtune.defaults import DEFAULTS
 from vtune.keys import seed_words
 from vtune.precision import float_precision
 from vtune.protocols import FRESH, Chunk, ChunkResult, LaneState, Plan, Rung
-from vtune.space import Space
+from vtune.training.devices import kind_of
 from vtune.training.mlp import MLP
-from vtune.training.objective import make_objective
 from vtune.training.queue import ChunkQueue
-from vtune.training.setup import set_up, take_apart
+from vtune.training.setup import EXECUTORS, make_job, make_parts
 
 ROOT = seed_words(11)
 
@@ -31,12 +30,13 @@ def digits(num_train: int = 416, num_valid: int = 150) -> Data:
 
 def make_queue(space: Mapping[str, Any], data: Data | None = None, **options: Any) -> ChunkQueue:
     """The executor that a search over this space would have."""
-    held, model_fn = data or digits(), options.pop("model_fn", MLP)
-    made_of = {name: options.pop(name) for name in ("optimizer", "matmul_precision") if name in options}
-    objective = make_objective("auto", "auto", "auto", "last", held.kind)
-    parts = take_apart(model_fn, Space.of(space), held, objective=objective, **({"optimizer": "adam"} | made_of))
-    settings = {"trials": 64, "epochs": 20, "devices": jax.devices()[:1]}
-    return set_up(parts, root=ROOT, **(settings | options))
+    settings = {"trials": 64, "epochs": 20, "chunk": "auto", "ladder": "auto", "kind": None}
+    settings |= {name: options.pop(name) for name in list(options) if name in settings}
+    devices, executor = options.pop("devices", jax.devices()[:1]), options.pop("executor", "queue")
+    parts = make_parts(options.pop("model_fn", MLP), space, data or digits(), **options)
+    settings["kind"] = settings["kind"] or kind_of(devices[0])
+    make_executor, _ = EXECUTORS[executor]
+    return make_executor(make_job(parts, root=ROOT, **settings), devices)
 
 
 def plan_of(hparams: Sequence[Mapping[str, Any]], epochs: int, ids: Sequence[int] | None = None) -> Plan:

@@ -25,9 +25,9 @@ SETTINGS = {
 
 def programs_of(study):
     """The programs of the rungs in use."""
-    trials = [study.usage.complete(study.trial(trial_id).params) for trial_id in study.trials.index]
-    rungs = {study.executor.job.ladder.rung(trial) for trial in trials}
-    return [study.executor.job.program(rung) for rung in rungs]
+    trials = [study.parts.usage.complete(study.trial(trial_id).params) for trial_id in study.trials.index]
+    rungs = {study.job.ladder.rung(trial) for trial in trials}
+    return [study.job.program(rung) for rung in rungs]
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def test_the_best_model_has_its_own_widths(study):
 
 
 def test_inactive_values_change_neither_the_rung_nor_a_bit(study):
-    usage = study.usage
+    usage = study.parts.usage
     rows, others = (
         usage.space.rows(np.random.default_rng(seed).uniform(size=(12, len(usage.space.axes)))) for seed in (0, 1)
     )
@@ -92,9 +92,7 @@ def test_inactive_values_change_neither_the_rung_nor_a_bit(study):
     assert all(row != other for row, other in zip(rows, changed, strict=True))
     first, second = ([usage.complete(usage.used(row)) for row in some] for some in (rows, changed))
     assert first == second
-    assert [study.executor.job.ladder.rung(row) for row in first] == [
-        study.executor.job.ladder.rung(row) for row in second
-    ]
+    assert [study.job.ladder.rung(row) for row in first] == [study.job.ladder.rung(row) for row in second]
     curves, others = train(study.executor, first, 1), train(study.executor, second, 1)
     for trial_id, curve in curves.items():
         np.testing.assert_array_equal(curve, others[trial_id])

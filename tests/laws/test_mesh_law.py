@@ -194,6 +194,16 @@ except ValueError as error:
 study = vtune.search(
     vtune.MLP, SPACE, digits(96, 50), trials=12, epochs=2, executor="mesh", progress=False, folder=folder,
 )
+again = vtune.search(
+    vtune.MLP, SPACE, digits(96, 50), trials=16, epochs=2, executor="mesh", progress=False, folder=folder,
+)
+assert len(again.trials) == 16
+assert again.curves[:24].equals(study.curves)
+try:
+    own = f"{folder}-{process}" if process else folder
+    vtune.search(vtune.MLP, SPACE, digits(96, 50), trials=20, epochs=2, executor="mesh", progress=False, folder=own)
+except ValueError as error:
+    print("apart:", error)
 x, y = study.data.valid
 told = {
     "curves": study.curves.to_numpy().tolist(),
@@ -220,10 +230,15 @@ def test_two_processes_train_one_population_and_agree(tmp_path, study):
         )  # fmt: skip
         for number in range(2)
     ]
-    outputs = [process.communicate(timeout=300) for process in processes]
+    try:
+        outputs = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0, 0], outputs
     lines = [dict(line.split(":", 1) for line in output.splitlines() if ":" in line) for output, _ in outputs]
     assert all(re.search(r"JAX runs in 2 processes.*executor='mesh'", line["refused"]) for line in lines)
+    assert all("does not hold the same for all 2 processes" in line["apart"] for line in lines)
     first, second = (json.loads(line["told"]) for line in lines)
     assert first == second
     assert first["devices"] == 4

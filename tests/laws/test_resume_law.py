@@ -1,7 +1,9 @@
 """Law Replay: a search that is stopped anywhere and started again is the search that was never stopped."""
 
 import json
+import os
 from functools import partial
+from itertools import count
 from typing import Any
 
 import jax
@@ -100,6 +102,22 @@ def test_its_best_model_is_the_same(tmp_path, truth):
     search(folder=tmp_path)
     x = truth.data.valid[0]
     np.testing.assert_array_equal(search(folder=tmp_path).best_model(x), truth.best_model(x))
+
+
+@pytest.mark.parametrize("nth", range(9))
+def test_killed_while_it_writes_it_goes_on_too(tmp_path, truth, monkeypatch, nth):
+    replace, calls = os.replace, count()
+
+    def killed(source, target):
+        if next(calls) == nth:
+            raise SystemExit  # nothing is written after this, as if the process were gone
+        replace(source, target)
+
+    with monkeypatch.context() as context:
+        context.setattr("vtune.results.store.os.replace", killed)
+        with pytest.raises(SystemExit):
+            search(folder=tmp_path)
+    assert_same(search(folder=tmp_path), truth)
 
 
 # More trials

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -62,7 +62,7 @@ class Held:
             "rung": int(row["rung"]),
             "finished_at": row["finished_at"].to_pydatetime(),
             "seconds": float(row["seconds"]),
-            "diverged_step": self.record["diverged_steps"].get(str(trial_id)),
+            "diverged_step": None if pd.isna(row["diverged_step"]) else int(row["diverged_step"]),
         }
 
 
@@ -114,10 +114,11 @@ class Folder:
             {'seed': 0}
         """
         text = json.dumps({"format": _FORMAT, **record}, indent=2)
-        _replace(self.path / _PLANS, plans.to_csv)
-        _replace(self.path / _CURVES, table.curves.to_csv)
-        _replace(self.path / _TRIALS, table.top(len(table)).to_csv)
-        _replace(self.path / _STUDY, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        _beside(self.path / _STUDY).write_text(text + "\n", encoding="utf-8")
+        for name, frame in {_PLANS: plans, _CURVES: table.curves, _TRIALS: table.top(len(table))}.items():
+            frame.to_csv(_beside(self.path / name))
+            os.replace(_beside(self.path / name), self.path / name)
+        os.replace(_beside(self.path / _STUDY), self.path / _STUDY)
 
 
 def read_if_there(path: str | PathLike[str]) -> Held | None:
@@ -152,7 +153,12 @@ def read_folder(path: str | PathLike[str]) -> Held:
             f"vtune search --folder {path}"
         )
     record = _read_record(folder)
-    trials = _read_table(folder / _TRIALS, index="trial_id", dtype={"parent": "Int64"}, parse_dates=["finished_at"])
+    trials = _read_table(
+        folder / _TRIALS,
+        index="trial_id",
+        dtype={"parent": "Int64", "diverged_step": "Int64"},
+        parse_dates=["finished_at"],
+    )
     curves = _read_table(folder / _CURVES, index=["trial_id", "epoch"])
     return Held(folder, record, trials, curves, _read_table(folder / _PLANS, index=["round", "trial_id"]))
 
@@ -185,9 +191,12 @@ def _check_writable(folder: Path) -> None:
 
 
 def _check_not_taken(folder: Path) -> None:
-    """Refuses a folder with files of these names that no search has written: its study.json is missing."""
+    """Refuses a folder with files of these names that no search has written.
+
+    A search that was killed while it wrote for the first time has left a study.json beside its place.
+    """
     held = [name for name in (_TRIALS, _CURVES, _PLANS) if (folder / name).exists()]
-    if held and not (folder / _STUDY).exists():
+    if held and not ((folder / _STUDY).exists() or _beside(folder / _STUDY).exists()):
         raise FileExistsError(
             f'folder "{folder}" holds a {held[0]} but no {_STUDY}, so it is of something else, which a search does not '
             f'overwrite; write a new name, such as "{unused_name(folder)}", or delete it first'
@@ -202,11 +211,9 @@ def unused_name(folder: Path) -> Path:
     return candidate
 
 
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes beside the file and then takes its place, so that a reader never sees half of it."""
-    beside = path.with_name(f".{path.name}.new")
-    write(beside)
-    os.replace(beside, path)
+def _beside(path: Path) -> Path:
+    """Where a file is written before it takes its place, so that a reader never sees half of it."""
+    return path.with_name(f".{path.name}.new")
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

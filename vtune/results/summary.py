@@ -7,6 +7,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from vtune.defaults import is_missing
 from vtune.results.tables import OUTCOMES
 
 _TOP = 10
@@ -25,7 +26,7 @@ def format_value(value: object) -> str:
         >>> [format_value(value) for value in (0.00123456, 1e-8, 256, "relu", math.nan)]
         ['0.001235', '1e-08', '256', 'relu', '-']
     """
-    if value is pd.NA or (isinstance(value, float | np.floating) and math.isnan(value)):
+    if is_missing(value):
         return _GAP
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
@@ -40,7 +41,8 @@ def summary(ranked: pd.DataFrame, *, data: str, metric: str, seconds: float) -> 
         seconds: how long the search took.
 
     Example:
-        >>> from vtune.results.tables import Table
+        >>> from vtune.defaults import is_missing
+    from vtune.results.tables import Table
         >>> table = Table(["layers"], ["loss"], is_maximized=False)
         >>> print(summary(table.trials, data="digits", metric="loss", seconds=0.5))
         digits
@@ -61,7 +63,8 @@ def to_html(ranked: pd.DataFrame, *, data: str, metric: str, seconds: float) -> 
         seconds: how long the search took.
 
     Example:
-        >>> from vtune.results.tables import Table
+        >>> from vtune.defaults import is_missing
+    from vtune.results.tables import Table
         >>> table = Table(["layers"], ["loss"], is_maximized=False)
         >>> to_html(table.trials, data="<digits>", metric="loss", seconds=0.5)
         '<div><p>&lt;digits&gt;<br>0 trials in 0.5 s<br>no trial has a finite score yet</p></div>'

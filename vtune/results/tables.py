@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from vtune.defaults import is_missing
+
 OUTCOMES = {
     "score": "float64",
     "status": "object",
@@ -20,6 +22,7 @@ OUTCOMES = {
     "rung": "int64",
     "epochs": "int64",
     "best_epoch": "int64",
+    "diverged_step": "Int64",
     "finished_at": "datetime64[us, UTC]",
     "seconds": "float64",
 }
@@ -220,15 +223,11 @@ def _check_names(names: Sequence[str]) -> None:
 
 def _column(values: Sequence[Any]) -> pd.Series:
     """Returns int64, float64 or bool where all values are so, Int64 or boolean where some are missing, else object."""
-    types = {type(value) for value in values if not _is_missing(value)}
+    types = {type(value) for value in values if not is_missing(value)}
     if types <= {float}:
         return pd.Series(values, dtype="float64")
     if types not in ({int}, {bool}):
         return pd.Series(values, dtype="object")
-    if not any(map(_is_missing, values)):
+    if not any(map(is_missing, values)):
         return pd.Series(np.array(values))
     return pd.Series(values, dtype="Int64" if types == {int} else "boolean")
-
-
-def _is_missing(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)

@@ -54,6 +54,16 @@ def kind_of(device: Device) -> DeviceKind:
     return DeviceKind(platform, device.device_kind, int(limit), int(cores))
 
 
+def own(devices: Sequence[Device]) -> Device:
+    """Returns the first of the devices that belongs to this process: drivers tell of their own devices alone."""
+    return next(device for device in devices if device.process_index == jax.process_index())
+
+
+def describe(devices: Sequence[Device]) -> str:
+    """Returns what the devices are, in words."""
+    return f"{len(devices)} {kind_of(own(devices)).platform} device{'s' if len(devices) > 1 else ''}"
+
+
 def device_bytes(device: Device) -> int:
     """Returns the bytes that one device may take: its own memory, or its share of the host's."""
     kind = kind_of(device)
@@ -102,6 +112,25 @@ def local_devices(devices: int | Sequence[Device] | None = None) -> list[Device]
             f"Write devices={len(local)}, or set {CPU_DEVICES_VARIABLE}={devices} before JAX starts."
         )
     return local[:devices]
+
+
+def queue_devices(devices: int | Sequence[Device] | None = None) -> list[Device]:
+    """Returns the devices of this process, which must be the only one.
+
+    Args:
+        devices: as for ``local_devices``.
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: for no device, more than there are, and where JAX is distributed over several processes.
+    """
+    local = local_devices(devices)
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"executor='queue': JAX runs in {jax.process_count()} processes, and each would train all trials by "
+            "itself. Write executor='mesh', which shares them."
+        )
+    return local
 
 
 def mesh_devices(devices: int | Sequence[Device] | None = None) -> list[Device]:

@@ -70,14 +70,14 @@ class Job:
             self._programs[rung] = program(self.recipe, rung, self.signature, mark)
         return self._programs[rung]
 
-    def refuse_beyond_memory(self, chunks: Iterable[Chunk], device: Device) -> None:
+    def refuse_beyond_memory(self, rungs: Iterable[Rung], device: Device) -> None:
         """Refuses programs whose lanes do not fit one device.
 
         Raises:
             ValueError: for chunks that are larger than the device's memory.
         """
         held = device_bytes(device)
-        for rung in {chunk.rung for chunk in chunks}:
+        for rung in set(rungs):
             needed = self.program(rung).estimated_bytes
             if needed > held:
                 raise ValueError(
@@ -85,20 +85,19 @@ class Job:
                     f"{held / 2**30:.1f} GiB. Write chunk={max(1, rung.lanes * held // (2 * needed))}."
                 )
 
-    def describe(self, devices: Sequence[Device], where: str = "") -> str:
+    def describe(self, where: str, num_devices: int) -> str:
         """Returns the plan in one line: programs, chunks, devices, expected time.
 
         Args:
-            devices: that train.
-            where: how they are put together, such as "a mesh of ".
+            where: the devices, in words.
+            num_devices: how many there are.
         """
-        lanes = sorted({cell.lanes for cell in self.ladder.cells})
-        chunks = f"{lanes[0]}" if len(lanes) == 1 else f"{lanes[0]} to {lanes[-1]}"
-        count = len(devices)
-        used = f"{where}{count} {devices[0].platform} device{'s' if count > 1 else ''}"
-        seconds = self.ladder.expected_seconds / count
+        fewest, most = (bound(cell.lanes for cell in self.ladder.cells) for bound in (min, max))
+        lanes = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        chunks = f"chunks of {lanes} trial{'s' if most > 1 else ''}"
+        seconds = self.ladder.expected_seconds / num_devices
         expected = f"; about {seconds:.0f} s" if np.isfinite(seconds) else ""  # one that was given tells no time
-        return f"plan: {self.ladder.describe()}, chunks of {chunks} trials, on {used}{expected}"
+        return f"plan: {self.ladder.describe()}, {chunks}, on {where}{expected}"
 
     @cached_property
     def signature(self) -> Signature:

@@ -7,6 +7,7 @@ rung follows from the ladder and its own hyperparameters, and so do its bits.
 
 import json
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from vtune.protocols import Hparams, Rung
@@ -54,9 +55,21 @@ class Cell(NamedTuple):
     lanes: int
 
     def holds(self, hparams: Hparams, rows: tuple[int, bool] | None) -> bool:
-        """Whether a trial with these hyperparameters and micro-batches belongs here."""
+        """Whether a trial with these hyperparameters and micro-batches (None where nothing is cut) belongs here."""
         fits = all(size <= hparams[name] <= self.high[name] for name, size in self.low.items())
-        return fits and (self.rows is None or rows == (self.rows, self.is_shared))
+        return fits and (rows is None or self.rows is None or rows == (self.rows, self.is_shared))
+
+    def rung(self, hparams: Hparams, structural: Iterable[str]) -> Rung:
+        """Returns the program of a trial that belongs here; ``structural`` names the constants of all programs."""
+        exact = [name for name in self.high if self.low[name] == self.high[name]]
+        return Rung(
+            sizes=tuple(sorted((name, size) for name, size in self.high.items() if name not in exact)),
+            structure=tuple(sorted((name, hparams[name]) for name in (*structural, *exact))),
+            lanes=self.lanes,
+            rows=self.rows or hparams["batch_size"],
+            is_shared=self.is_shared,
+            accumulates=self.accumulates,
+        )
 
 
 class Ladder(NamedTuple):
@@ -68,7 +81,7 @@ class Ladder(NamedTuple):
         dtype: of weights and data.
         matmul_precision: of the networks; None for what JAX takes by itself.
         structural: names whose values are constants of a program.
-        cut: how mini-batches are cut; None where a batch is trained whole.
+        cut: how mini-batches are cut; None where a batch is trained whole, or all in the same way.
         cells: they do not overlap, and cover the space.
         num_rungs: how many programs there may be.
         expected_seconds: of the whole study on one device, compiling included, by the cost table.
@@ -87,16 +100,7 @@ class Ladder(NamedTuple):
     def rung(self, hparams: Hparams) -> Rung:
         """Returns the program of a trial."""
         rows = self.cut.rows(hparams["batch_size"]) if self.cut else None
-        cell = next(cell for cell in self.cells if cell.holds(hparams, rows))
-        exact = [name for name in cell.high if cell.low[name] == cell.high[name]]
-        return Rung(
-            sizes=tuple(sorted((name, size) for name, size in cell.high.items() if name not in exact)),
-            structure=tuple(sorted((name, hparams[name]) for name in (*self.structural, *exact))),
-            lanes=cell.lanes,
-            rows=cell.rows or hparams["batch_size"],
-            is_shared=cell.is_shared,
-            accumulates=cell.accumulates,
-        )
+        return next(cell for cell in self.cells if cell.holds(hparams, rows)).rung(hparams, self.structural)
 
     def describe(self) -> str:
         """Returns how many programs there may be, in words."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import PyTree
 
+from vtune.keys import IMPLEMENTATION
 from vtune.protocols import LaneState, Rung, Task
 from vtune.training.engine import ChunkInputs
 
@@ -46,7 +47,7 @@ def _kept_bytes(task: Task, rung: Rung, states: LaneState, inputs: ChunkInputs) 
         hparams, weight = {**dict(rung.structure), **traced}, jnp.ones(rung.rows)
 
         def loss(params: PyTree) -> Array:
-            return task.loss_sum(params, state, hparams, x, y, weight, jax.random.key(0))[0]
+            return task.loss_sum(params, state, hparams, x, y, weight, jax.random.key(0, impl=IMPLEMENTATION))[0]
 
         return jax.vjp(loss, state.params)[1]
 

@@ -1,7 +1,7 @@
 """The mesh: all devices train the same chunk in lockstep, each with its own lanes; also those of several hosts.
 
-One program and one compilation for all devices, and one process needs no thread. Trials are those of the queue by the
-law of Agreement: the compiler makes another program of the same one for several devices, so bits differ.
+It compiles once for all of them, and uses no threads. Scores agree with the queue's within law Agreement, and not bit
+for bit: XLA makes another program for several devices than for one.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vtune.protocols import ChunkResult, Hparams, LaneState, Plan, Rung
-from vtune.training.devices import Device
+from vtune.training.devices import Device, describe, own
 from vtune.training.job import Job
 from vtune.training.places import DeviceMesh
 from vtune.training.worker import Worker
 
 
 @dataclass(frozen=True)
-class TrialsMesh:
+class Lockstep:
     """Trains plans of fresh trials on a mesh; an ``Executor``.
 
     Where JAX is distributed over several processes, all of them make the same calls with the same arguments, and all of
@@ -37,7 +37,7 @@ class TrialsMesh:
             ValueError: for a plan that continues trials, and for chunks that are larger than the device's memory.
         """
         chunks = self.job.chunks(plan, hparams, parts=len(self.devices))
-        self.job.refuse_beyond_memory(chunks, self.devices[0])
+        self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), own(self.devices))
         for chunk in chunks:
             on_chunk(self.worker.train(chunk))
 
@@ -48,7 +48,7 @@ class TrialsMesh:
 
     def describe(self) -> str:
         """Returns the plan in one line."""
-        return self.job.describe(self.devices, "a mesh of ")
+        return self.job.describe(f"a mesh of {describe(self.devices)}", len(self.devices))
 
     @cached_property
     def worker(self) -> Worker:

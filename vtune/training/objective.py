@@ -89,15 +89,14 @@ class Objective(NamedTuple):
 
         The loss moves an accuracy by half a row's worth at most, also where it is negative, so it decides nothing else.
         """
-        ranked = -score if self.is_maximized else score
-        return ranked + math.atan(loss) / (math.pi * num_valid) if self.metric == METRICS["accuracy"] else ranked
+        return float(self._told(np, np.float64(score), np.float64(loss), num_valid))
 
     def trace(
         self, curves: Float[Array, "trials epochs metrics"], is_diverged: Bool[Array, " trials"], num_valid: int
-    ) -> tuple[Float[Array, " trials"], Float[Array, " trials"]]:
-        """Returns, inside a program, the scores as the user knows them and as strategies do; NaN where diverged.
+    ) -> tuple[Float[Array, " trials"], Float[Array, " trials"], Float[Array, " trials"]]:
+        """Returns what ``outcome`` and ``to_strategy`` do, inside a program: scores, losses, and what is told.
 
-        Like ``outcome`` and ``to_strategy``, and in float64 as they are.
+        All are NaN for a trial that diverged. What is told is worked out in float64, as on the host.
         """
         metric, loss = curves[..., -1], curves[..., _LOSS_COLUMN]
         epoch = jnp.full(len(curves), curves.shape[1] - 1)
@@ -106,11 +105,13 @@ class Objective(NamedTuple):
             epoch = jnp.lexsort((loss, jnp.where(jnp.isfinite(ranked), ranked, jnp.inf)))[:, 0]
         score, loss = (jnp.take_along_axis(column, epoch[:, None], axis=1)[:, 0] for column in (metric, loss))
         with float_precision(np.dtype(np.float64)):
-            told = (-score if self.is_maximized else score).astype(np.float64)
-            if self.metric == METRICS["accuracy"]:
-                told = told + jnp.arctan(loss.astype(np.float64)) / (math.pi * num_valid)
-            told = told.astype(np.float32)
-        return jnp.where(is_diverged, jnp.nan, score), jnp.where(is_diverged, jnp.nan, told)
+            told = self._told(jnp, score.astype(np.float64), loss.astype(np.float64), num_valid).astype(np.float32)
+        score, loss, told = (jnp.where(is_diverged, jnp.nan, column) for column in (score, loss, told))
+        return score, loss, told
+
+    def _told(self, xp: Any, score: Any, loss: Any, num_valid: int) -> Any:
+        ranked = -score if self.is_maximized else score
+        return ranked + xp.arctan(loss) / (math.pi * num_valid) if self.metric == METRICS["accuracy"] else ranked
 
     def _lower_is_better(self, curves: Float[np.ndarray, "epochs metrics"]) -> tuple[np.ndarray, np.ndarray]:
         metric = -curves[:, -1] if self.is_maximized else curves[:, -1]

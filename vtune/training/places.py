@@ -15,12 +15,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from jaxtyping import PyTree
 
-from vtune.training.devices import Device, DeviceKind, kind_of
+from vtune.training.devices import Device, DeviceKind, kind_of, own
 from vtune.training.engine import ChunkInputs
 
 _LANES, _WHOLE = PartitionSpec("trials"), PartitionSpec()
 
-_INPUTS = ChunkInputs(_LANES, _LANES, _WHOLE, _WHOLE, _WHOLE, _WHOLE, _WHOLE, _WHOLE)  # pyright: ignore[reportArgumentType]
+_OF_LANES = ("hparams", "is_active")
+_INPUTS = ChunkInputs(**{name: _LANES if name in _OF_LANES else _WHOLE for name in ChunkInputs._fields})  # pyright: ignore
 
 _ARGUMENTS = (_LANES, _INPUTS, _WHOLE, _WHOLE)
 """How the arguments of ``Engine.advance`` lie on a mesh: states, inputs, first epoch, number of epochs."""
@@ -39,9 +40,8 @@ class OneDevice:
         """What device it is."""
         return kind_of(self.device)
 
-    def spread(self, advance: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns the function as it is: so all devices share what was traced."""
-        return advance
+    def spread(self, advance: Callable[..., Any]) -> None:
+        """Returns None: the function runs as it is, so all devices share what was traced."""
 
     def abstract(self, arguments: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
         """Returns the shapes as they are, on this device."""
@@ -74,7 +74,7 @@ class DeviceMesh:
     @property
     def kind(self) -> DeviceKind:
         """What devices they are, as the first one of this process has it."""
-        return kind_of(next(device for device in self.devices if device.process_index == jax.process_index()))
+        return kind_of(own(self.devices))
 
     @property
     def is_within_process(self) -> bool:
@@ -126,7 +126,7 @@ class DeviceMesh:
 Place: TypeAlias = OneDevice | DeviceMesh
 """Where a program runs. Hashable: it tells the compilations of a program apart.
 
-``parts`` devices share a chunk, with a rung's lanes each; ``spread`` makes ``Engine.advance`` run on all of them, and
+``parts`` devices share a chunk, with a rung's lanes each; ``spread`` makes ``Engine.advance`` run on several, and
 ``abstract`` tells the sizes of its arguments and where they lie. ``put`` and ``put_lanes`` bring arrays of the host
 there, whole to every device or to each its own lanes, and ``fetch`` returns what has a lane an entry to every host.
 """

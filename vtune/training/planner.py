@@ -2,13 +2,13 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from vtune.protocols import Hparams, Rung, Shapes
+from vtune.protocols import Hparams, Shapes
 from vtune.space import Layer, Space
 from vtune.training.cost import VERSION, CostTable, cost_table, lanes_within, turn_seconds
 from vtune.training.devices import DeviceKind
@@ -98,48 +98,30 @@ class Planner:
         seconds, cells, cut = min(plans, key=lambda plan: plan[0])
         return self._ladder(cut, cells, seconds)
 
-    def largest_rung(self, elastic: Elastic, names: Sequence[str], largest: Hparams) -> Rung:
-        """Returns one program for all trials: padded to the largest sizes, with one kind of micro-batch.
+    def plan_largest(self, elastic: Elastic, names: Sequence[str]) -> Ladder:
+        """Returns a ladder with one cell for all trials: padded to the largest sizes, with one kind of micro-batch.
 
         Args:
             elastic: what the model declares.
             names: of its elastic sizes in this space.
-            largest: the complete trial at the upper end of the space.
         """
-        exact = [name for name in names if name in self.space.fixed]
-        macs = elastic.row_macs({name: largest[name] for name in names}, self.shapes)
-        batch_sizes = whole_levels(self.space, "batch_size")
-
-        def seconds(cut: tuple[int, bool]) -> float:
-            turns = max(self.num_rows // size * math.ceil(size / cut[0]) for size in batch_sizes)
-            return turns * turn_seconds(self.table, macs, cut[0])
-
+        ends = {name: self.space.support(name) for name in names}
+        low, high = ({name: int(end[place]) for name, end in ends.items()} for place in (0, 1))
+        macs, batch_sizes = elastic.row_macs(high, self.shapes), whole_levels(self.space, "batch_size")
         common = math.gcd(*batch_sizes)
         shared = [(rows, True) for rows in range(1, min(common, _MAX_ROWS) + 1) if common % rows == 0]
-        rows, is_shared = min([*shared, *((cut.target, False) for cut in _CUTS)], key=seconds)
-        return Rung(
-            sizes=tuple(sorted((name, largest[name]) for name in names if name not in exact)),
-            structure=tuple(sorted((name, largest[name]) for name in (*self.structural, *exact))),
-            lanes=self.lanes(sum(macs), float(self.trials)),
-            rows=rows,
-            is_shared=is_shared,
-            accumulates=max(batch_sizes) > rows,
+        cuts = [*shared, *((cut.target, False) for cut in _CUTS)]
+        rows, is_shared = min(
+            cuts, key=lambda cut: self.turns(batch_sizes, cut[0]) * turn_seconds(self.table, macs, cut[0])
         )
+        lanes = self.lanes(sum(macs), float(self.trials))
+        seconds = self.turns(batch_sizes, rows) * turn_seconds(self.table, macs, rows) * self.epochs * self.trials
+        cell = Cell(low, high, rows, is_shared, max(batch_sizes) > rows, lanes)
+        return self._ladder(None, [cell], seconds + self.table.compile_seconds)
 
-    def padding(self, elastic: Elastic, names: Sequence[str], rung: Rung, trials: Sequence[Hparams]) -> float:
-        """Returns how many times the multiply-adds of true sizes a program makes of these trials.
-
-        Args:
-            elastic: what the model declares.
-            names: of its elastic sizes in this space.
-            rung: of the program.
-            trials: complete ones.
-        """
-        padded = {**{name: trials[0][name] for name in names}, **dict(rung.sizes)}
-        made = sum(elastic.row_macs(padded, self.shapes))
-        true = [sum(elastic.row_macs({name: trial[name] for name in names}, self.shapes)) for trial in trials]
-        rows = [math.ceil(trial["batch_size"] / rung.rows) * rung.rows / trial["batch_size"] for trial in trials]
-        return made * float(np.mean(rows)) / float(np.mean(true))
+    def turns(self, batch_sizes: Iterable[int], rows: int) -> int:
+        """Returns the micro-batches of an epoch, for the batch size that takes the most."""
+        return max(self.num_rows // size * math.ceil(size / rows) for size in batch_sizes)
 
     def check(self, ladder: Ladder, large: Sequence[Hparams]) -> None:
         """Refuses a ladder that was planned for another search.
@@ -248,8 +230,7 @@ class _Group:
 
     @cached_property
     def _turns(self) -> int:
-        """Micro-batches of an epoch, for the batch size that takes the most."""
-        return max(self.planner.num_rows // size * math.ceil(size / self.rows) for size in self.batch_sizes)
+        return self.planner.turns(self.batch_sizes, self.rows)
 
     @cached_property
     def _known_seconds(self) -> dict[tuple[int, ...], float]:

@@ -101,10 +101,16 @@ class Program:
                 self.compile_seconds = time.perf_counter() - started
         return self._compiled[place]
 
-    def export(self, *platforms: str) -> jax.export.Exported:
-        """Returns the program lowered for platforms that need not be here: "cpu", "cuda", "rocm", "tpu"."""
+    def export(self, *platforms: str, place: Place) -> jax.export.Exported:
+        """Returns the program lowered for platforms that need not be here, as ``jax.export`` names them.
+
+        Args:
+            platforms: which.
+            place: a device or a mesh, of whatever platform.
+        """
         with self._tracing:
-            return jax.export.export(self._jitted, platforms=platforms)(*self._arguments)
+            jitted, arguments = self._jitted_for(place), place.abstract(self._arguments)
+            return jax.export.export(jitted, platforms=platforms)(*arguments)
 
     def initial(self, inputs: ChunkInputs) -> LaneState:
         """Returns a chunk's lanes before their first epoch, to look at them; training makes them inside its program."""
@@ -120,10 +126,12 @@ class Program:
         return self.states, self._inputs, scalar, scalar
 
     def _lower(self, place: Place) -> Any:
-        spread = place.spread(self._advance)
-        jitted = self._jitted if spread == self._advance else jax.jit(spread, donate_argnums=0)
         with self._tracing:  # tracing runs Python: one thread at a time, and the second device finds it done
-            return jitted.trace(*place.abstract(self._arguments)).lower()
+            return self._jitted_for(place).trace(*place.abstract(self._arguments)).lower()
+
+    def _jitted_for(self, place: Place) -> Any:
+        spread = place.spread(self._advance)
+        return self._jitted if spread is None else jax.jit(spread, donate_argnums=0)
 
     def _advance(self, *arguments: Any) -> tuple[LaneState, Array]:
         self.num_traces += 1

@@ -14,7 +14,7 @@ from typing import Any
 from vtune.protocols import ChunkResult, Hparams, LaneState, Plan, Rung
 from vtune.training.cost import cost_table
 from vtune.training.dealer import Dealer
-from vtune.training.devices import Device, kind_of, workers_per_device
+from vtune.training.devices import Device, describe, kind_of, workers_per_device
 from vtune.training.job import Job
 from vtune.training.places import OneDevice
 from vtune.training.worker import Worker
@@ -42,7 +42,7 @@ class ChunkQueue:
             ValueError: for a plan that continues trials, and for chunks that are larger than the device's memory.
         """
         chunks = self.job.chunks(plan, hparams)
-        self.job.refuse_beyond_memory(chunks, self.devices[0])
+        self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), self.devices[0])
         table = cost_table(kind_of(self.devices[0]))
         places = {OneDevice(device) for device in self.devices}
         dealer = Dealer(chunks, places, self.job.program, table, self.job.data.num_train)
@@ -69,7 +69,7 @@ class ChunkQueue:
 
     def describe(self) -> str:
         """Returns the plan in one line."""
-        return self.job.describe(self.devices)
+        return self.job.describe(describe(self.devices), len(self.devices))
 
     @cached_property
     def workers(self) -> list[Worker]:

@@ -1,24 +1,28 @@
 """Checks all that trains, and puts it together, before anything compiles."""
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import UInt32
 
+from vtune.arguments import check_model_fn
 from vtune.data import Data
 from vtune.defaults import DEFAULTS, did_you_mean
-from vtune.protocols import Hparams, Rung, Shapes
+from vtune.keys import seed_words, split_key
+from vtune.precision import told_precision
+from vtune.protocols import Executor, Hparams, Shapes
 from vtune.space import Space
-from vtune.training.devices import Device, DeviceKind, kind_of
+from vtune.training.devices import Device, DeviceKind, mesh_devices, queue_devices
 from vtune.training.inspection import Findings, inspect, refuse_unread, warn_of_many_programs
 from vtune.training.job import Job
 from vtune.training.ladder import Ladder
-from vtune.training.mesh import TrialsMesh
+from vtune.training.losses import RowLoss
+from vtune.training.mesh import Lockstep
 from vtune.training.networks import ModelFn
-from vtune.training.objective import Objective
+from vtune.training.objective import Objective, kind_needed, make_objective
 from vtune.training.optimizers import OPTIMIZERS, Optimizer, named
 from vtune.training.planner import Planner
 from vtune.training.probes import Probe
@@ -26,29 +30,36 @@ from vtune.training.queue import ChunkQueue
 from vtune.training.task import Recipe
 from vtune.training.usage import Usage
 
-EXECUTORS = {"queue": ChunkQueue, "mesh": TrialsMesh}
-"""By name."""
+EXECUTORS: dict[str, tuple[Callable[[Job, Sequence[Device]], Executor], Callable[..., list[Device]]]] = {
+    "queue": (ChunkQueue, queue_devices),
+    "mesh": (Lockstep, mesh_devices),
+}
+"""By name: what trains, and what finds the devices that it trains on."""
 
 _MAX_LEVELS = 32
 """How many values of a constant are looked at to find the largest model."""
 
 
 class Parts(NamedTuple):
-    """What a study is made of, checked, before anything is planned.
+    """What a search is made of, checked, before anything is planned.
 
     Attributes:
+        written: the space as the user wrote it.
+        space: with the default of every name that it leaves out.
+        data: the rows, split.
+        objective: what is minimised and ranked.
         recipe: what all trials have in common.
-        space: defaults included.
         findings: which hyperparameters are structure and which are data.
         usage: which of them a trial uses.
-        data: rows to train and to measure on.
     """
 
-    recipe: Recipe
+    written: Space
     space: Space
+    data: Data
+    objective: Objective
+    recipe: Recipe
     findings: Findings
     usage: Usage
-    data: Data
 
     def planner(self, *, trials: int, epochs: int, kind: DeviceKind, chunk: int | str) -> Planner:
         """Returns what plans ladders.
@@ -67,6 +78,11 @@ class Parts(NamedTuple):
         """Returns what an executor needs; ``root`` are the words of the study's root key."""
         return Job(self.recipe, ladder, self.findings.traced, self.data, root)
 
+    def large_trials(self) -> list[dict[str, Any]]:
+        """Returns complete trials, the largest model of the space among them; the first is that of its upper end."""
+        rows = _large_rows(self.space, self.findings.structural)
+        return [self.usage.complete(self.usage.used(row)) for row in rows]
+
 
 def complete(space: Space, optimizer: str = DEFAULTS["optimizer"]) -> Space:
     """Returns the space with the default of every name that it leaves out, and the optimizer by its name.
@@ -77,75 +93,74 @@ def complete(space: Space, optimizer: str = DEFAULTS["optimizer"]) -> Space:
     return Space.of({**space.written, **{name: defaults[name] for name in defaults if name not in space.written}})
 
 
-def take_apart(
+def make_parts(
     model_fn: ModelFn,
-    space: Space,
-    data: Data,
+    space: Space | Mapping[str, Any],
+    data: Any,
     *,
-    objective: Objective,
-    optimizer: str | Optimizer,
+    optimizer: str | Optimizer = "adam",
+    loss: str | RowLoss = "auto",
+    metric: str | RowLoss = "auto",
+    direction: str = "auto",
+    select: str = "last",
+    seed: int = 0,
     matmul_precision: str | None = None,
 ) -> Parts:
-    """Checks what a user gives, and finds out what it reads.
-
-    Args:
-        model_fn: returns a Flax module.
-        space: as the user wrote it.
-        data: rows to train and to measure on.
-        objective: what is minimised and measured.
-        optimizer: by name, or a function from a trial's hyperparameters to an Optax transformation.
-        matmul_precision: of the networks; None for what JAX takes by itself.
+    """Checks what a user gives, and finds out what model and optimizer read; see ``search`` for the arguments.
 
     Raises:
         TypeError: the model function returns no Flax module, or the optimizer no Optax transformation.
-        ValueError: for whatever cannot be trained: see ``inspect`` and ``refuse_unread``.
+        ValueError: for whatever cannot be searched or trained.
     """
-    _check_optimizer(optimizer, space)
-    whole = complete(space, optimizer if isinstance(optimizer, str) else DEFAULTS["optimizer"])
-    _check_batch_size(whole, data, is_default="batch_size" not in space.entries)
+    check_model_fn(model_fn)
+    precision, written = told_precision(matmul_precision), Space.of(space)
+    written.require_varying()
+    _check_optimizer(optimizer, written)
+    kind = kind_needed(loss, metric)
+    held = Data.of(data, key=split_key(seed_words(seed)), kind=kind)
+    objective = make_objective(loss, metric, direction, select, held.kind)
+    whole = complete(written, optimizer if isinstance(optimizer, str) else DEFAULTS["optimizer"])
+    _check_batch_size(whole, held, is_default="batch_size" not in written.entries)
     step = named if isinstance(optimizer, str) else optimizer
-    of_data = objective.loss, objective.metrics, data.inputs, data.outputs
-    recipe = Recipe(model_fn, step, *of_data, matmul_precision)
-    y = data.train[1]
+    recipe = Recipe(model_fn, step, objective.loss, objective.metrics, held.inputs, held.outputs, precision)
+    y = held.train[1]
     findings = inspect(Probe(recipe, jax.ShapeDtypeStruct(y.shape[1:], y.dtype)), whole)
-    refuse_unread(space, findings)
-    return Parts(recipe, whole, findings, Usage(whole, findings.reads), data)
+    refuse_unread(written, findings)
+    held.warn_of_sizes(data, kind)
+    return Parts(written, whole, held, objective, recipe, findings, Usage(whole, findings.reads))
 
 
-def set_up(
+def make_job(
     parts: Parts,
     *,
     root: UInt32[np.ndarray, "2"],
     trials: int,
     epochs: int,
-    devices: Sequence[Device],
+    kind: DeviceKind,
     chunk: int | str = "auto",
     ladder: str = "auto",
-    executor: str = "queue",
-) -> ChunkQueue | TrialsMesh:
-    """Returns the executor of a study, its ladder planned.
+) -> Job:
+    """Returns what an executor needs, its ladder planned.
 
     Args:
-        parts: what the study is made of.
-        root: words of its root key.
+        parts: what the search is made of.
+        root: words of the study's root key.
         trials: declared, in all.
         epochs: of one trial at most.
-        devices: to train on.
+        kind: of the devices to train on.
         chunk: lanes of every chunk, or "auto".
         ladder: JSON of one that was planned before, or "auto".
-        executor: "queue" or "mesh".
 
     Raises:
         ValueError: for a ladder that does not fit.
     """
     warn_of_many_programs(parts.space, parts.findings)
-    planner = parts.planner(trials=trials, epochs=epochs, kind=kind_of(devices[0]), chunk=chunk)
+    planner = parts.planner(trials=trials, epochs=epochs, kind=kind, chunk=chunk)
     if ladder == "auto":
-        planned = plan(parts, planner)
-    else:
-        planned = Ladder.from_json(ladder)
-        planner.check(planned, _large_trials(parts))
-    return EXECUTORS[executor](parts.job(planned, root), devices)
+        return parts.job(plan(parts, planner), root)
+    given = Ladder.from_json(ladder)
+    planner.check(given, parts.large_trials())
+    return parts.job(given, root)
 
 
 def plan(parts: Parts, planner: Planner) -> Ladder:
@@ -153,12 +168,12 @@ def plan(parts: Parts, planner: Planner) -> Ladder:
     if parts.findings.elastic:
         return planner.plan_elastic(parts.findings.elastic, parts.findings.sizes)
     alone = parts.job(planner.plan_opaque(1, 1), np.zeros(2, np.uint32))
-    sizes = [_size(alone, trial) for trial in _large_trials(parts)]
+    sizes = [_size(alone, trial) for trial in parts.large_trials()]
     return planner.plan_opaque(*(max(numbers) for numbers in zip(*sizes, strict=True)))
 
 
-def plan_one(parts: Parts, planner: Planner) -> Rung:
-    """Returns the one program that trains every trial of a space: its largest shape.
+def plan_one(parts: Parts, planner: Planner, trials: int) -> Ladder:
+    """Returns a ladder of one rung, that of the largest shape of a space, whose chunks share these trials evenly.
 
     Raises:
         ValueError: where hyperparameters vary that must be constants of a program.
@@ -169,10 +184,11 @@ def plan_one(parts: Parts, planner: Planner) -> Rung:
             f"{varying[0]!r} varies, and it must be a constant of a program, but this search is a single program. "
             f"Write one plain value for {', '.join(map(repr, varying))}, or use vtune.search."
         )
-    (trial, *_) = _large_trials(parts)
-    if parts.findings.elastic:
-        return planner.largest_rung(parts.findings.elastic, parts.findings.sizes, trial)
-    return plan(parts, planner).rung(trial)
+    elastic = parts.findings.elastic
+    ladder = planner.plan_largest(elastic, parts.findings.sizes) if elastic else plan(parts, planner)
+    (cell,) = ladder.cells
+    num_chunks = -(-trials // min(trials, cell.lanes))
+    return ladder._replace(cells=(cell._replace(lanes=-(-trials // num_chunks)),))
 
 
 def _check_optimizer(optimizer: Any, space: Space) -> None:
@@ -202,11 +218,6 @@ def _check_batch_size(space: Space, data: Data, is_default: bool) -> None:
             "train on, so an epoch would hold no step. "
             f'Write a smaller one into the space, "batch_size": {data.num_train} at most.'
         )
-
-
-def _large_trials(parts: Parts) -> list[dict[str, Any]]:
-    rows = _large_rows(parts.space, parts.findings.structural)
-    return [parts.usage.complete(parts.usage.used(row)) for row in rows]
 
 
 def _large_rows(space: Space, structural: Sequence[str]) -> Iterator[dict[str, Any]]:

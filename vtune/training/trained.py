@@ -11,11 +11,11 @@ from jax import Array
 from jaxtyping import PyTree
 
 from vtune.data import Data
-from vtune.protocols import Hparams
+from vtune.keys import IMPLEMENTATION
+from vtune.protocols import Executor, Hparams
 from vtune.scaling import Units
+from vtune.training.job import Job
 from vtune.training.losses import RowLoss
-from vtune.training.mesh import TrialsMesh
-from vtune.training.queue import ChunkQueue
 
 
 class Standardized(nnx.Module):
@@ -45,21 +45,24 @@ class Standardized(nnx.Module):
         return Units(self.y_mean[...], self.y_scale[...]).restore(outputs)
 
 
-def trained_module(executor: ChunkQueue | TrialsMesh, hparams: Hparams, num_epochs: int) -> Callable[..., Array]:
+def trained_module(executor: Executor, job: Job, hparams: Hparams, num_epochs: int) -> Callable[..., Array]:
     """Returns the Flax module of a trial as it was after some epochs, by training it again to the same bits.
 
     It takes x as the user has it, and puts targets out in their own units, also where the data are standardized.
 
     Args:
         executor: what trained it.
+        job: what it trained.
         hparams: complete ones of the trial.
         num_epochs: how many.
     """
     _, lane = executor.replay(hparams, num_epochs)
-    network = executor.job.recipe.network()
-    true_shapes = jax.eval_shape(lambda key: network.init(key, hparams), jax.eval_shape(lambda: jax.random.key(0)))
+    network = job.recipe.network()
+    true_shapes = jax.eval_shape(
+        lambda key: network.init(key, hparams), jax.eval_shape(lambda: jax.random.key(0, impl=IMPLEMENTATION))
+    )
     module = network.module(true_block(true_shapes, (lane.params, lane.model_state)), hparams)
-    return _in_own_units(module, executor.job.data)
+    return _in_own_units(module, job.data)
 
 
 def _in_own_units(module: Callable[..., Array], data: Data) -> Callable[..., Array]:
@@ -89,6 +92,17 @@ def true_block(shapes: PyTree, padded: PyTree) -> PyTree:
     return padded[tuple(slice(size) for size in shapes.shape)]
 
 
-def mean_of_rows(module: Callable[..., Array], of_rows: RowLoss, x: Any, y: Any) -> float:
-    """Returns the mean of a loss or metric of the module's outputs, as one compiled call."""
-    return float(jax.jit(lambda x, y: of_rows(module(x), y).mean())(x, y))
+def mean_of_rows(
+    module: Callable[..., Array], of_rows: RowLoss, x: Any, y: Any, matmul_precision: str | None = None
+) -> float:
+    """Returns the mean of a loss or metric of the module's outputs, as one compiled call.
+
+    Args:
+        module: from rows to outputs.
+        of_rows: from outputs and y to one number a row.
+        x: rows.
+        y: what belongs to them.
+        matmul_precision: that the module was trained with.
+    """
+    with jax.default_matmul_precision(matmul_precision):  # pyright: ignore[reportArgumentType]  (None resets)
+        return float(jax.jit(lambda x, y: of_rows(module(x), y).mean())(x, y))

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool
+from jax import Array
+from jaxtyping import Bool, Float, Num
 
 from vtune.protocols import Hparams
 from vtune.space import Space
@@ -51,6 +53,24 @@ class Usage:
     def mask(self, used: Sequence[Mapping[str, Any]]) -> Bool[np.ndarray, "trials axes"]:
         """Returns which coordinates of their points trials use, from what ``used`` returned for each."""
         return np.array([[name in row for name in self.space.parameters] for row in used])
+
+    def trace(
+        self, points: Float[Array, "trials axes"], dtypes: Mapping[str, str], constants: Mapping[str, Any]
+    ) -> tuple[dict[str, Num[Array, " trials"]], Float[Array, "trials axes"]]:
+        """Returns, inside a program, what the program is given of trials, and their points, NaN where not used.
+
+        Args:
+            points: of the unit cube.
+            dtypes: the hyperparameters that are data, each with its type.
+            constants: the values of all others, the same for all trials.
+        """
+        hparams, reads = self.space.trace(points, dtypes), self.reads.names({**self._lowest, **constants})
+        has_layer = self.space.has_layer({**constants, **hparams})
+        for name in hparams.keys() & has_layer.keys():
+            hparams[name] = jnp.where(has_layer[name], hparams[name], np.array(self._lowest[name], dtypes[name]))
+        used = [(name in reads) & jnp.asarray(has_layer.get(name, True)) for name in self.space.parameters]
+        mask = jnp.stack([jnp.broadcast_to(column, points.shape[:1]) for column in used], axis=1)
+        return hparams, jnp.where(mask, points, jnp.nan)
 
     @cached_property
     def _lowest(self) -> dict[str, Any]:
