@@ -348,7 +348,9 @@ class Space:
 
     def _has(self, row: Mapping[str, Any], name: str) -> bool:
         """Whether a row has a value of a name that varies; None counts as one where it is among the choices."""
-        value = row.get(name)
+        if name not in row:
+            return False
+        value = row[name]
         return value in self.parameters[name] if value is None else not is_missing(value)
 
     def _check_row(self, row: Mapping[str, Any]) -> None:
