@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check#  errors alone
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-floor test-latest check bench clean
+.PHONY: help demo test test-floor test-latest check bench experiments clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -35,6 +35,9 @@ check: .venv/check ## format, lint, types, import layers, sizes and names
 
 bench: .venv/core ## run every benchmark, one after the other
 	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file"; done
+
+experiments: .venv/core ## measure what the deep-learning course says of tuning: four tables, about 4 minutes each
+	@set -e; for file in $(sort $(wildcard experiments/*.py)); do echo "== $$file"; $(BIN)/python "$$file"; done
 
 clean: ## remove .venv and all that the tools left behind
 	rm -rf .venv .venv-floor .venv-latest .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
