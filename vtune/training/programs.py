@@ -23,8 +23,12 @@ from vtune.training.memory import chunk_bytes, num_bytes
 from vtune.training.places import Place
 from vtune.training.task import Recipe
 
-_MAX_PROGRAMS = 512
-"""Programs kept in memory for later studies with the same recipe, rung and shapes of data."""
+_MAX_PROGRAMS = 64
+"""Programs kept in memory for later studies with the same recipe, rung and shapes of data.
+
+On a CPU each takes about 190 memory maps a device, and Linux allows a process 65,530 unless told otherwise; past that,
+compiling the next one ends the process. (Two devices, 64 programs: 24,000.)
+"""
 
 _ORDER_ENTRIES = 1 << 22
 _MAX_EPOCHS_PER_CALL = 32
