@@ -180,13 +180,13 @@ def shifted_grid(key: Key[Array, ""]) -> Float[Array, "trials axes"]:
 def train(search: vtune.FusedSearch, keys: Key[Array, " seeds"]) -> vtune.FusedResults:
     """Runs the search once a key; every device has its share of the keys and takes a few of them at a time."""
     mesh = Mesh(np.array(local_devices()), ("seeds",), axis_types=(AxisType.Auto,))
-    each = PartitionSpec("seeds")
+    each, same = PartitionSpec("seeds"), PartitionSpec()
 
-    def share_of_device(keys: Key[Array, " share"]) -> vtune.FusedResults:
-        return jax.lax.map(search, keys, batch_size=AT_A_TIME)
+    def share_of_device(keys: Key[Array, " share"], data: Any) -> vtune.FusedResults:
+        return jax.lax.map(lambda key: search(key, data), keys, batch_size=AT_A_TIME)
 
-    spread = jax.shard_map(share_of_device, mesh=mesh, in_specs=each, out_specs=each, check_vma=False)
-    return jax.device_get(jax.jit(spread)(keys))
+    spread = jax.shard_map(share_of_device, mesh=mesh, in_specs=(each, same), out_specs=each, check_vma=False)
+    return jax.device_get(jax.jit(spread)(keys, search.data))
 
 
 def keys_of(seeds: int) -> Key[Array, " seeds"]:

@@ -41,7 +41,7 @@ def check_model_fn(model_fn: Any) -> None:
             f"model_fn={model_fn!r} cannot be called. Write a function that returns a Flax module, or vtune.MLP."
         )
     if not isinstance(model_fn, Hashable):
-        raise TypeError(f"model_fn={model_fn!r} has no hash, by which programs are kept. Write a function.")
+        raise TypeError(f"model_fn={model_fn!r} cannot be hashed, and programs are remembered by it. Write a function.")
 
 
 def check_chunk(chunk: Any) -> None:

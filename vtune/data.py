@@ -1,7 +1,6 @@
 """The rows a search trains on: how they are split and standardized, and the checks before anything compiles."""
 
 import hashlib
-import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from jax import Array
 from jaxtyping import Int, Key, Num, UInt32
 
 from vtune.arrays import Kind, Part, Raw, column_names, convert, convert_y, is_float, kind_of, read
+from vtune.notices import warn_user
 from vtune.precision import float_dtype
 from vtune.scaling import SizeWarning, Units, tell_sizes
 
@@ -216,12 +216,11 @@ class Data:
         of_y = tell_sizes("y", self.train[1]) if self.kind == "targets" else ""
         if of_x or of_y:
             written = "data" if isinstance(given, Data) else "(x, y)" + ("" if kind == "auto" else f', kind="{kind}"')
-            warnings.warn(
+            warn_user(
                 f"{', and '.join(filter(None, [of_x, of_y]))}. Networks learn best from numbers of about 1, and vtune "
                 f"scales nothing by itself. Write vtune.Data.of({written}, standardize=True) for the data: scaled by "
                 "their training part, with results in your own units",
                 SizeWarning,
-                stacklevel=3,
             )
 
     def require_classes(self) -> "Data":
@@ -326,11 +325,9 @@ def _warn_if_narrowed(raw: list[Raw], parts: list[Part]) -> None:
     pairs = [pair for before, after in zip(raw, parts, strict=True) for pair in zip(before, after, strict=True)]
     names = {str(a.dtype) for a, b in pairs if is_float(a) and is_float(b) and a.dtype.itemsize > b.dtype.itemsize}
     if names:
-        warnings.warn(
+        warn_user(
             f"{' and '.join(sorted(names))} data are trained in float32, JAX's default; write x.astype(np.float32) to "
             'say so yourself, or jax.config.update("jax_enable_x64", True) to train in float64',
-            UserWarning,
-            stacklevel=3,
         )
 
 

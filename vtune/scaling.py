@@ -49,11 +49,10 @@ class Units(NamedTuple):
         return cls(np.asarray(mean, rows.dtype), np.asarray(np.where(is_zero, 1, deviation), rows.dtype))
 
     def standardize(self, raw: Any) -> Any:
-        """Returns rows as numbers of about 1: NumPy arrays as such, and JAX arrays, traced or not, likewise."""
+        """Returns ``(raw - mean) / scale``: a NumPy array for a NumPy array, a JAX array for a JAX array."""
         mean, scale = self._beside(raw)
-        return (raw.astype(mean.dtype, copy=False) - mean) * (
-            1 / scale
-        )  # what XLA would make of a division, though not always
+        inverse = 1 / scale  # XLA makes this of a division, but not always, and the host never does
+        return (raw.astype(mean.dtype, copy=False) - mean) * inverse
 
     def restore(self, standardized: Any) -> Any:
         """Returns standardized rows in their own units."""

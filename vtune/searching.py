@@ -19,7 +19,7 @@ from vtune.progress import Progress, make_progress
 from vtune.protocols import StrategyFactory
 from vtune.results.plans import Plans
 from vtune.results.store import Folder, Held, read_if_there
-from vtune.results.tables import Table
+from vtune.results.tables import Table, check_column_names
 from vtune.space import Space
 from vtune.start import check_same, first_trials, ladder_of, stages
 from vtune.strategies.names import factory_of
@@ -74,7 +74,8 @@ def search(
         optimizer: "adam", "momentum", "rmsprop" or "sgd", as in Optax; or a function from a trial's hyperparameters to
             an Optax transformation. ``"optimizer": vtune.choice(["momentum", "adam"])`` in the space tries several.
         loss: "cross_entropy", "mse", or a function of (outputs, y) that returns one number a row. "auto" goes by y:
-            integers are classes, floats are targets. Standardized targets are given to it as such.
+            integers are classes, floats are targets. It is given the targets that networks train on, which are
+            standardized where the data are.
         metric: what ranks trials: "accuracy", "mse", "loss" (the validation loss), or a function as for ``loss``,
             which is given outputs and y in the targets' own units, also where they are standardized.
         direction: "minimize" or "maximize", for a metric that is a function.
@@ -117,6 +118,7 @@ def search(
     trials, epochs, seed = int(trials), int(epochs), int(seed)
     chunk, root = chunk if chunk == "auto" else int(chunk), seed_words(seed)
     written, factory = Space.of(space), factory_of(strategy)
+    check_column_names(written.entries)
     first = first_trials(start, written, trials)
     kept = None if folder is None else read_if_there(folder)
     *earlier, trials = stages(kept, trials)

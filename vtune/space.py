@@ -235,7 +235,7 @@ class Space:
         return [{name: column[row] for name, column in columns.items()} for row in range(len(points))]
 
     def trace(self, points: Float[Array, "trials axes"], dtypes: Mapping[str, str]) -> dict[str, Num[Array, " trials"]]:
-        """Returns what ``decode`` does, inside a program, for names that are numbers: the same bits.
+        """Returns what ``decode`` does, inside a program, for names that are numbers: the same bits on a CPU.
 
         Args:
             points: numbers in [0, 1], one column an axis.

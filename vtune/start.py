@@ -141,4 +141,6 @@ def ladder_of(kept: Held, ladder: str) -> str:
 
 
 def _told(name: str, value: Any) -> str:
+    if name == "data_digest":
+        return f"data whose values have the digest {value}"
     return f"another {name}" if isinstance(value, str) and len(value) > 60 else f"{name}={value!r}"

@@ -60,7 +60,7 @@ def train_alone(
         orders: the order of the rows in each epoch; a step takes the next ``batch_size`` of them, floor(n / b) times.
     """
     graph, params = nnx.split(model)
-    state = _optimizer(hparams["optimizer"], hparams).init(params)
+    state = _optimizer(hparams["optimizer"], hparams, hparams["learning_rate"]).init(params)
     (x, y), batch, curves = train, hparams["batch_size"], []
     for epoch, order in enumerate(np.asarray(orders)):
         rate = hparams["learning_rate"] / (1 + hparams["decay"] * epoch)
@@ -79,15 +79,14 @@ def train_alone(
     return np.array(curves)
 
 
-def _optimizer(name: str, hparams: Mapping[str, Any]) -> optax.GradientTransformation:
-    """Everything but the learning rate, which comes last."""
+def _optimizer(name: str, hparams: Mapping[str, Any], rate: Any) -> optax.GradientTransformation:
+    """As Optax has it, at the learning rate of this epoch; its state is the same for every rate."""
     if name == "adam":
-        return optax.scale_by_adam(b1=hparams["beta1"], b2=hparams["beta2"], eps=hparams["epsilon"])
+        return optax.adam(rate, b1=hparams["beta1"], b2=hparams["beta2"], eps=hparams["epsilon"])
     if name == "momentum":
-        return optax.trace(decay=hparams["momentum"])
+        return optax.sgd(rate, momentum=hparams["momentum"])
     assert name == "rmsprop"
-    # Optax's momentum comes after the learning rate; while that is the same in all epochs, the order does not matter.
-    return optax.chain(optax.scale_by_rms(decay=0.9, eps=hparams["epsilon"]), optax.trace(decay=hparams["momentum"]))
+    return optax.rmsprop(rate, eps=hparams["epsilon"], momentum=hparams["momentum"])
 
 
 @partial(jax.jit, static_argnames=("graph", "optimizer"))
@@ -96,8 +95,7 @@ def _step(
 ) -> tuple[Any, Any, Array]:
     loss, grads = jax.value_and_grad(lambda params: losses(nnx.merge(graph, params)(x), y).mean())(params)
     with jax.numpy_dtype_promotion("standard"):
-        updates, state = _optimizer(optimizer, hparams).update(grads, state, params)
-        updates = jax.tree.map(lambda update: -hparams["learning_rate"] * update, updates)
+        updates, state = _optimizer(optimizer, hparams, hparams["learning_rate"]).update(grads, state, params)
         return optax.apply_updates(params, updates), state, loss
 
 

@@ -239,7 +239,7 @@ def test_other_rows_of_the_same_shape_are_other_data(tmp_path):
     x, y = digits(96, 50).train
     with pytest.raises(KeyboardInterrupt):
         search(folder=tmp_path, progress=Stops(2), data=vtune.Data((x, y), (x[:50], y[:50])))
-    with pytest.raises(ValueError, match="holds a search with another data_digest"):
+    with pytest.raises(ValueError, match="holds a search with data whose values have"):
         search(folder=tmp_path, data=vtune.Data((x, y), (x[1:51], y[1:51])))
 
 

@@ -137,12 +137,11 @@ def test_every_optimizer_agrees_and_shares_the_search_with_the_others(optimizer)
         **SPACE,
         "optimizer": choice(["adam", "momentum", "rmsprop"]),
         "momentum": choice([0.5, 0.9]),
-        "decay": 0.0,
     }
     with float64():
         queue = make_queue(space, digits())
         rows = [
-            {**row, "optimizer": optimizer, "momentum": float(np.float32(0.9)), "decay": 0.0}
+            {**row, "optimizer": optimizer, "momentum": float(np.float32(0.9))}
             for row in population([3e-3])
             if row["batch_size"] in (37, 96)
         ]

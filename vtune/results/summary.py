@@ -41,8 +41,7 @@ def summary(ranked: pd.DataFrame, *, data: str, metric: str, seconds: float) -> 
         seconds: how long the search took.
 
     Example:
-        >>> from vtune.defaults import is_missing
-    from vtune.results.tables import Table
+        >>> from vtune.results.tables import Table
         >>> table = Table(["layers"], ["loss"], is_maximized=False)
         >>> print(summary(table.trials, data="digits", metric="loss", seconds=0.5))
         digits
@@ -63,8 +62,7 @@ def to_html(ranked: pd.DataFrame, *, data: str, metric: str, seconds: float) -> 
         seconds: how long the search took.
 
     Example:
-        >>> from vtune.defaults import is_missing
-    from vtune.results.tables import Table
+        >>> from vtune.results.tables import Table
         >>> table = Table(["layers"], ["loss"], is_maximized=False)
         >>> to_html(table.trials, data="<digits>", metric="loss", seconds=0.5)
         '<div><p>&lt;digits&gt;<br>0 trials in 0.5 s<br>no trial has a finite score yet</p></div>'

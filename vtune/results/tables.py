@@ -92,7 +92,6 @@ class Table:
     """
 
     def __init__(self, names: Sequence[str], metrics: Sequence[str], is_maximized: bool):
-        _check_names(names)
         self.names = tuple(names)
         self.metrics = tuple(metrics)
         self.is_maximized = is_maximized
@@ -212,7 +211,12 @@ class Table:
         )
 
 
-def _check_names(names: Sequence[str]) -> None:
+def check_column_names(names: Iterable[str]) -> None:
+    """Refuses hyperparameters that have the name of a column of ``study.trials``.
+
+    Raises:
+        ValueError: for the first of them.
+    """
     taken = [name for name in names if name in OUTCOMES or name == "trial_id"]
     if taken:
         raise ValueError(

@@ -1,7 +1,6 @@
 """Which devices a study trains on. What depends on the kind of a device is decided here, or by what is told here."""
 
 import os
-import warnings
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+
+from vtune.notices import warn_user
 
 Device: TypeAlias = Any
 """A ``jax.Device``, which type checkers take for a variable."""
@@ -191,8 +192,7 @@ def _is_cpu_wanted() -> bool:
 def _warn_of_unused_accelerator(local: Sequence[Device]) -> None:
     present = [name for name, file in _DRIVERS.items() if Path(file).exists()]
     if present and not _is_cpu_wanted() and not kind_of(local[0]).is_accelerator:
-        warnings.warn(
+        warn_user(
             f"there is {present[0]} here, but this JAX trains on the CPU. Install the JAX that goes with it, as "
             "https://docs.jax.dev/en/latest/installation.html tells, or set JAX_PLATFORMS=cpu if the CPU is meant.",
-            stacklevel=3,
         )

@@ -4,13 +4,13 @@ A number that they can take as a traced value is data; one that they need as a c
 Dropout) is structure, and trials that differ in it take different programs.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
 
 from vtune.defaults import NINE, OPTIMIZER_READS, did_you_mean, is_number
+from vtune.notices import warn_user
 from vtune.precision import float_dtype
 from vtune.protocols import Hparams
 from vtune.space import Space
@@ -110,10 +110,9 @@ def warn_of_many_programs(space: Space, findings: Findings) -> None:
     for name in findings.structural:
         levels = space.parameters[name].levels if name in space.parameters else 1
         if levels is None or levels > _MAX_LEVELS:
-            warnings.warn(
+            warn_user(
                 f"the model needs {name!r} as a constant, so every value of it compiles a program of its own. "
                 f"Write {name!r}: vtune.choice([...]) with a few values, or use it in jax.numpy alone.",
-                stacklevel=2,
             )
 
 

@@ -1,13 +1,13 @@
 """Plans a ladder: how few programs, and how little padding, make a study take the least time."""
 
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from vtune.notices import warn_user
 from vtune.protocols import Hparams, Shapes
 from vtune.space import Layer, Space
 from vtune.training.cost import VERSION, CostTable, cost_table, lanes_within, turn_seconds
@@ -145,10 +145,9 @@ class Planner:
             if not ladder.covers(hparams):
                 raise ValueError(f"ladder: a trial with {dict(hparams)} has no place in it. {advice}")
         if ladder.device != self.kind.name:
-            warnings.warn(
+            warn_user(
                 f"the ladder was planned for {ladder.device!r} and this device is {self.kind.name!r}: trials cannot be "
                 "compared bit for bit, and chunks may not fit it. Write ladder='auto' for one that does.",
-                stacklevel=2,
             )
 
     def _ladder(self, cut: Cut | None, cells: list[Cell], seconds: float) -> Ladder:

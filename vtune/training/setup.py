@@ -194,7 +194,9 @@ def plan_one(parts: Parts, planner: Planner, trials: int) -> Ladder:
 def _check_optimizer(optimizer: Any, space: Space) -> None:
     if callable(optimizer):
         if not isinstance(optimizer, Hashable):
-            raise TypeError(f"optimizer={optimizer!r} has no hash, by which programs are kept. Write a function.")
+            raise TypeError(
+                f"optimizer={optimizer!r} cannot be hashed, and programs are remembered by it. Write a function."
+            )
         return
     values = space.levels_of("optimizer") if "optimizer" in space.entries else None
     if values is not None and optimizer != DEFAULTS["optimizer"]:
