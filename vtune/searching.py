@@ -153,6 +153,8 @@ def search(
         shown.say(study.executor.describe())
         shown.begin(trials)
         Loop(study, shown, first, kept).run(tried, root)
+    if folder is not None and jax.process_count() > 1:
+        multihost_utils.sync_global_devices("the folder is whole")  # one process writes it, and all may read it now
     return study
 
 

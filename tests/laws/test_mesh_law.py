@@ -47,8 +47,9 @@ def population(count: int, rates=(1e-4, 3e-3)) -> list[dict[str, Any]]:
 
 
 def queue_and_mesh(num_devices: int, **options: Any) -> list[Any]:
-    devices = jax.devices()[:num_devices]
-    return [make_queue(SPACE, devices=devices, executor=executor, **options) for executor in ("queue", "mesh")]
+    """The queue on one device, as on any number it gives the same bits, and the mesh on several."""
+    used = {"queue": jax.devices()[:1], "mesh": jax.devices()[:num_devices]}
+    return [make_queue(SPACE, devices=devices, executor=name, **options) for name, devices in used.items()]
 
 
 @pytest.mark.parametrize("num_devices", [2, 4])
@@ -161,10 +162,9 @@ def test_diverged_lanes_are_told_apart_on_the_mesh():
         assert study.trial(trial_id).diverged_step == queue.trial(trial_id).diverged_step
 
 
-@pytest.mark.parametrize("name", ["pmap", 3])
-def test_an_executor_that_is_not_known_is_refused(name):
-    with pytest.raises((ValueError, TypeError), match="executor"):
-        search(executor=name)
+def test_an_executor_that_is_not_known_is_refused():
+    with pytest.raises(ValueError, match=r"^executor=.* is not known; write one of 'queue', 'mesh'"):
+        search(executor="pmap")
 
 
 def test_a_folder_does_not_go_on_with_the_other_executor(tmp_path):
