@@ -6,6 +6,7 @@ WORKERS ?= 2#       pytest processes: XLA compiles on one core at a time
 ARGS ?=#            more arguments for pytest or the demo
 
 BIN := .venv/bin
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder#  a file is one worker's; the laws, which are long, come first
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check#  errors alone
 
 .DEFAULT_GOAL := help
@@ -18,13 +19,13 @@ demo: .venv/core ## search 256 networks for handwritten digits, and print the be
 	@$(BIN)/vtune demo $(ARGS)
 
 test: .venv/test ## run the tests: make test ARGS="-k ladder", WORKERS=2
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 test-floor: .venv-floor/ready ## the tests with the oldest packages that pyproject.toml allows, as Colab may have them
-	.venv-floor/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	.venv-floor/bin/python -m pytest $(SPREAD) $(ARGS)
 
 test-latest: .venv-latest/ready ## the tests with a new Python and the newest packages
-	.venv-latest/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	.venv-latest/bin/python -m pytest $(SPREAD) $(ARGS)
 
 check: .venv/check ## format, lint, types, import layers, sizes and names
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ Useful floating-point operations are those of true weights and trained rows: 4 a
 weight of the others. All must have done the same work (law Agreement, ``benchmarks/contest/agreement.py``); a row that
 did not says so. Below 30 seconds a number is the median of ``--repeats`` runs, in turns with those of the others, with
 its range; above, it is one run, which on a busy machine may be off by a factor of 2. Expected time: 20 to 40 minutes.
-With ``--quick``, a smoke test of 8 trials and 2 epochs, it is 1 minute.
+With ``--quick``, a smoke test of 4 trials and 2 epochs, it is 1 minute.
 """
 
 import argparse
@@ -66,11 +66,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="these contestants alone")
-    parser.add_argument("--quick", action="store_true", help="8 trials, 2 epochs, one run")
+    parser.add_argument("--quick", action="store_true", help="4 trials, 2 epochs, one run")
     parser.add_argument("--json", type=Path, help="where to write all numbers")
     options = parser.parse_args()
     if options.quick:
-        options.trials, options.epochs, options.repeats = [8], 2, 1
+        options.trials, options.epochs, options.repeats = [4], 2, 1
     return options
 
 

@@ -113,7 +113,7 @@ def main() -> None:
     share = len(local_devices()) * AT_A_TIME
     seeds = -(-options.seeds // share) * share
     data = some_digits(options.rows)
-    rows = [run(case, data, options.epochs, keys_of(seeds)) for case in (CASES[::4] if options.quick else CASES)]
+    rows = [run(case, data, options.epochs, keys_of(seeds)) for case in (CASES[:1] if options.quick else CASES)]
     rows.sort(key=lambda row: row.shares.second + row.shares.together)
     print(f"{POINTS} points, {seeds} seeds, {options.epochs} epochs of {data.num_train} digits\n")
     print_table(rows)
@@ -126,7 +126,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=400, help="rounded up to a multiple of 4 a device")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--rows", type=int, default=480)
-    parser.add_argument("--quick", action="store_true", help="a smoke run: two second parameters, 2 epochs of 96 rows")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: one second parameter, 2 epochs of 96 rows")
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.epochs, options.rows = 1, 2, 96

@@ -154,11 +154,9 @@ def test_every_optimizer_agrees_and_shares_the_search_with_the_others(optimizer)
 def test_a_width_of_its_own_in_every_layer_agrees():
     space = {**SPACE, "hidden": per_layer(integers(5, 130, log=True)), "layers": integers(1, 4)}
     widths = [
-        (1, (130, 5, 40, 77)),
         (2, (7, 128, 5, 5)),
-        (3, (130, 5, 40, 9)),
+        (3, (130, 5, 40, 77)),
         (4, (33, 5, 90, 5)),
-        (4, (130, 5, 40, 77)),
     ]
     with float64():
         queue = make_queue(space, digits(), trials=300)
