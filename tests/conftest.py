@@ -23,10 +23,10 @@ hypothesis.settings.load_profile("vtune")
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs_end_with_their_module():
-    """Drops what was compiled: on a CPU a program takes about 190 memory maps, and Linux allows a process 65,530."""
-    from vtune.training import programs
+    """Drops what was compiled: on a CPU a program takes about 400 memory maps, and Linux allows a process 65,530."""
+    from vtune.training.programs import SHELF
 
     yield
-    programs.program.cache_clear()
+    SHELF.clear()
     jax.clear_caches()
     gc.collect()

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,13 +21,14 @@ from vtune.scaling import Units
 from vtune.training.engine import ChunkInputs, Engine, Rows
 from vtune.training.memory import chunk_bytes, num_bytes
 from vtune.training.places import Place
+from vtune.training.shelf import Shelf
 from vtune.training.task import Recipe
 
-_MAX_PROGRAMS = 64
-"""Programs kept in memory for later studies with the same recipe, rung and shapes of data.
+SHELF: Shelf["Program"] = Shelf(room=64)
+"""Programs kept for later studies with the same recipe, rung and shapes of data.
 
-On a CPU each takes about 190 memory maps a device, and Linux allows a process 65,530 unless told otherwise; past that,
-compiling the next one ends the process. (Two devices, 64 programs: 24,000.)
+On a CPU an executable takes about 400 memory maps (jax 0.10.1), and Linux allows a process 65,530 unless told
+otherwise; past that, compiling the next one ends the process. These take 26,000, beside those of the study itself.
 """
 
 _ORDER_ENTRIES = 1 << 22
@@ -90,6 +91,11 @@ class Program:
         """About how many bytes a call takes, known before anything compiles."""
         return chunk_bytes(self._engine.task, self.rung, self.states, self._inputs)
 
+    @property
+    def num_compiled(self) -> int:
+        """For how many places it is compiled."""
+        return len(self._compiled)
+
     def is_compiled_for(self, place: Place) -> bool:
         """Whether a call at this place would not compile."""
         return place in self._compiled
@@ -142,7 +148,6 @@ class Program:
         return self._engine.advance(*arguments)
 
 
-@lru_cache(maxsize=_MAX_PROGRAMS)
 def program(recipe: Recipe, rung: Rung, signature: Signature, fingerprint: str) -> Program:
     """Returns the program of a rung; the same one for every study that differs in its seed alone.
 
@@ -152,8 +157,7 @@ def program(recipe: Recipe, rung: Rung, signature: Signature, fingerprint: str) 
         signature: of the data.
         fingerprint: of what the recipe comes to, so that no study is given the program of a model that has changed.
     """
-    del fingerprint  # a part of the key
-    return Program(recipe, rung, signature)
+    return SHELF.take((recipe, rung, signature, fingerprint), lambda: Program(recipe, rung, signature))
 
 
 def fingerprint(recipe: Recipe, rung: Rung, signature: Signature) -> str:
