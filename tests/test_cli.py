@@ -73,7 +73,7 @@ def test_options_reach_the_search(search, command):
     options = "--strategy random --trials 8 --epochs 3 --chunk 4 --seed 7 --folder here"
     assert main([command, *options.split()]) == 0
     expected = {"strategy": "random", "trials": 8, "epochs": 3, "chunk": 4, "seed": 7, "folder": "here"}
-    assert search.kwargs == expected | ({"optimizer": "adam"} if command == "search" else {})
+    assert search.kwargs == expected | ({"optimizer": "adam", "metric": "auto"} if command == "search" else {})
 
 
 def test_search_takes_the_default_space_of_its_optimizer(search):
@@ -90,6 +90,24 @@ def test_search_takes_several_optimizers_and_an_older_search(search, tmp_path):
     (tmp_path / "space.toml").write_text(SPACE)
     assert main(["search", "--space", str(tmp_path / "space.toml"), "--optimizer", "momentum,sgd"]) == 0
     assert search.args[1]["optimizer"] == choice(["momentum", "sgd"])
+
+
+def test_an_optimizer_is_not_said_twice(search, tmp_path, capsys):
+    (tmp_path / "space.toml").write_text('optimizer = { choice = ["adam", "sgd"] }\n')
+    for written in ("momentum", "momentum,sgd"):
+        assert main(["search", "--space", str(tmp_path / "space.toml"), "--optimizer", written]) == 2
+        assert f"--optimizer {written}, and " in (told := capsys.readouterr().err)
+        assert "has an optimizer as well; leave one of them out" in told
+
+
+def test_the_metric_says_what_integers_are(search, tmp_path, capsys):
+    table = tmp_path / "visits.csv"
+    table.write_text("age,visits\n" + "".join(f"{age},{age % 3}\n" for age in range(30)))
+    for metric, meaning, kind in [("auto", "3 classes", "classes"), ("mse", "a quantity", "targets")]:
+        assert main(["search", "--data", str(table), "--metric", metric]) == 0
+        assert f"target visits ({meaning})" in capsys.readouterr().out
+        assert search.args[2].kind == kind
+        assert search.kwargs["metric"] == metric
 
 
 def test_search_reads_a_space_and_data(search, tmp_path):

@@ -586,6 +586,15 @@ def test_a_target_of_data_without_named_columns(tmp_path, monkeypatch, name):
         load_data(name, "price")
 
 
+@pytest.mark.parametrize(("kind", "meaning"), [("targets", "a quantity"), ("classes", "3 classes")])
+def test_what_integers_are_may_be_said(tmp_path, kind, meaning):
+    for y in ([0, 1, 0, 1, 2, 2], [2, 2, 2, 2, 2, 1]):
+        pd.DataFrame({"x": range(6), "y": y}).to_csv(tmp_path / "rows.csv", index=False)
+        loaded = load_data(tmp_path / "rows.csv", kind=kind)
+        assert loaded.meaning == meaning
+        assert Data.of(loaded.data, key=KEY, kind=kind).kind == kind
+
+
 def test_a_target_of_names_is_classes_in_the_order_of_the_alphabet(tmp_path):
     (tmp_path / "pets.csv").write_text("animal,weight\ndog,9\ncat,4\nbird,0.1\ncat,5\n")
     (x, y), *told = load_data(tmp_path / "pets.csv", "animal")
@@ -605,11 +614,14 @@ def test_of_many_classes_a_few_are_named(tmp_path):
         ([0, 3, 0, 3], "classes", "4 classes"),
         ([0, 4, 0, 4], "targets", "a quantity"),  # more classes than rows
         ([-1, 1, -1, 1], "targets", "a quantity"),
+        ([18, 18, 3, 3], "targets", "a quantity"),  # labels begin at 0 or 1
+        ([0, 1, 2, 3], "targets", "a quantity"),  # labels come more than once
+        ([1, 2, 1, 2], "classes", "3 classes"),
         ([310000, 250000, 410000, 120000], "targets", "a quantity"),
     ],
     ids=str,
 )
-def test_integers_that_can_be_no_labels_are_a_quantity(tmp_path, y, kind, meaning):
+def test_integers_are_labels_where_they_look_like_it(tmp_path, y, kind, meaning):
     pd.DataFrame({"x": range(4), "y": y}).to_csv(tmp_path / "rows.csv", index=False)
     loaded = load_data(tmp_path / "rows.csv")
     assert loaded.meaning == meaning

@@ -30,7 +30,7 @@ def rungs_of(queue, space, count=200):
     return {queue.job.ladder.rung(row) for row in complete(rows)}
 
 
-@pytest.mark.parametrize("kind", [DeviceKind("cpu", "cpu"), T4], ids=lambda kind: kind.platform)
+@pytest.mark.parametrize("kind", [DeviceKind("cpu", "cpu"), T4, H100, TPU], ids=lambda kind: kind.name)
 def test_every_rung_of_a_search_of_all_nine_lowers(kind):
     queue = make_queue(ALL_NINE, trials=256, kind=kind)
     rungs = rungs_of(queue, ALL_NINE)
@@ -172,7 +172,7 @@ def untouched(monkeypatch):
     """A JAX of which no setting is changed without being noted."""
     changed = {}
     monkeypatch.setattr(jax.config, "update", changed.__setitem__)
-    monkeypatch.setattr(type(jax.config), "jax_num_cpu_devices", 1, raising=False)
+    monkeypatch.setattr(type(jax.config), "jax_num_cpu_devices", -1, raising=False)
     return changed
 
 
@@ -194,6 +194,18 @@ def test_a_cpu_is_split_into_a_device_a_core(monkeypatch, untouched):
     monkeypatch.setenv(devices.CPU_DEVICES_VARIABLE, "3")
     devices._split_cpu(None)
     assert untouched == {"jax_num_cpu_devices": 3}
+
+
+@pytest.mark.parametrize("said", ["jax_num_cpu_devices", "XLA_FLAGS"])
+def test_a_cpu_that_the_user_has_split_stays_as_it_is(monkeypatch, untouched, said):
+    monkeypatch.setattr(devices, "_may_have_accelerator", lambda: False)
+    monkeypatch.setenv(devices.CPU_DEVICES_VARIABLE, "3")
+    if said == "XLA_FLAGS":
+        monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    else:
+        monkeypatch.setattr(type(jax.config), "jax_num_cpu_devices", 1)
+    devices._split_cpu(None)
+    assert untouched == {}
 
 
 @pytest.mark.parametrize("device", ["an NVIDIA GPU", "an AMD GPU", "a TPU"])

@@ -162,6 +162,28 @@ def test_choices_come_back_from_a_folder_as_what_they_were(tmp_path):
     assert study.trial(0).params == old.best_params
 
 
+def test_none_is_a_choice_that_comes_back_from_a_folder(tmp_path):
+    def model_fn(hparams, rngs):
+        return nnx.Linear(64, 10, use_bias=hparams["bias"] is not None, rngs=rngs)
+
+    space = {"bias": vtune.choice([None, "zeros"]), "learning_rate": vtune.loguniform(1e-3, 1e-2)}
+    search(model_fn=model_fn, space=space, folder=tmp_path, start=[{"bias": None}, {"bias": None}], trials=2)
+    study = search(model_fn=model_fn, space=space, start=tmp_path, seed=1, trials=2)
+    assert [study.trial(trial_id).params["bias"] for trial_id in (0, 1)] == [None, None]
+
+
+@pytest.mark.parametrize("given", ["study", "folder"])
+def test_a_search_that_started_from_an_older_one_goes_on_when_that_has_grown(tmp_path, given):
+    old = search(trials=4, folder=tmp_path / "old")
+    new = search(trials=3, start=old, seed=1, folder=tmp_path / "new")
+    old = search(trials=12, folder=tmp_path / "old")
+    more = search(trials=6, start=old if given == "study" else tmp_path / "old", seed=1, folder=tmp_path / "new")
+    assert (
+        more.trials.sort_index().iloc[:3]["learning_rate"].tolist() == new.trials.sort_index()["learning_rate"].tolist()
+    )
+    assert more.settings["start"] == new.settings["start"]
+
+
 def test_of_a_folder_too_diverged_trials_are_no_start(tmp_path):
     search(space={**SPACE, "optimizer": "momentum", "learning_rate": vtune.loguniform(1e20, 1e25)}, folder=tmp_path)
     with pytest.raises(ValueError, match="no trial of that study lies in this space"):

@@ -52,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     standardize = "train on numbers of mean 0 and standard deviation 1; default: for a .csv file"
     search.add_argument("--standardize", action=argparse.BooleanOptionalAction, help=standardize)
     search.add_argument("--space", metavar="FILE.toml", help="lines such as `layers = { integers = [1, 4] }`")
-    search.add_argument("--optimizer", default="adam", metavar="NAME[,NAME...]", help="default: %(default)s")
+    search.add_argument("--optimizer", metavar="NAME[,NAME...]", help="default: adam")
+    metric = "accuracy (y is a class), mse (y is a quantity) or loss; default: by what y looks like"
+    search.add_argument("--metric", default="auto", metavar="NAME", help=metric)
     search.add_argument("--start", metavar="FOLDER", help="an older search, whose best 8 trials are tried first")
     _add_search_options(search)
 
@@ -98,9 +100,13 @@ def _search(arguments: argparse.Namespace) -> None:
     from vtune.space import default_space
     from vtune.spacefile import read_space
 
-    first, *others = optimizers = arguments.optimizer.split(",")
+    first, *others = optimizers = (arguments.optimizer or "adam").split(",")
     space: dict[str, Any] = read_space(arguments.space) if arguments.space else default_space(optimizers)
-    options = {"start": arguments.start} if arguments.start else {}
+    if arguments.space and arguments.optimizer and "optimizer" in space:
+        raise ValueError(
+            f"--optimizer {arguments.optimizer}, and {arguments.space} has an optimizer as well; leave one of them out"
+        )
+    options = {"metric": arguments.metric} | ({"start": arguments.start} if arguments.start else {})
     if others:
         space["optimizer"] = choice(optimizers)
     else:
@@ -118,8 +124,10 @@ def _data(arguments: argparse.Namespace) -> Any:
     from vtune.files import load_data
     from vtune.keys import seed_words, split_key
     from vtune.training.devices import local_devices
+    from vtune.training.objective import kind_needed
 
-    data, target, meaning = load_data(arguments.data, arguments.target)
+    kind = kind_needed("auto", arguments.metric)
+    data, target, meaning = load_data(arguments.data, arguments.target, kind)
     is_table = target != ""
     is_standardized = is_table if arguments.standardize is None else arguments.standardize
     if is_table and isinstance(data, tuple):
@@ -129,7 +137,7 @@ def _data(arguments: argparse.Namespace) -> Any:
     if not is_standardized:
         return data
     local_devices()  # a CPU is split into one device a core before the key of the split starts JAX
-    return Data.of(data, key=split_key(seed_words(arguments.seed)), standardize=True)
+    return Data.of(data, key=split_key(seed_words(arguments.seed)), kind=kind, standardize=True)
 
 
 def _run(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **options: Any) -> None:

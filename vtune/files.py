@@ -4,12 +4,13 @@ import warnings
 import zipfile
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int, Shaped
 
+from vtune.arrays import Kind
 from vtune.data import Data
 from vtune.defaults import did_you_mean
 from vtune.precision import float_dtype
@@ -34,17 +35,18 @@ class Loaded(NamedTuple):
     meaning: str = ""
 
 
-def load_data(name: str | PathLike[str], target: str | None = None) -> Loaded:
+def load_data(name: str | PathLike[str], target: str | None = None, kind: Literal["auto"] | Kind = "auto") -> Loaded:
     """Loads what the command line names.
 
     A ``.npz`` file holds arrays x and y, or a split: x_train, y_train, x_valid, y_valid and perhaps x_test, y_test;
     other arrays are left alone. A ``.csv`` file begins with a line of column names. One column is y: labels if it holds
-    strings, numbered in their order, or integers that can be labels, from 0 up and below the number of rows; targets
-    otherwise. All others are numbers.
+    strings, numbered in their order, or integers that look like labels, which begin at 0 or 1, stay below the number of
+    rows, and come twice on average; targets otherwise, or as ``kind`` tells. All others are numbers.
 
     Args:
         name: "digits", or the path of a ``.npz`` or ``.csv`` file.
         target: the column of a ``.csv`` file that is y; None for the last one.
+        kind: what numbers in it are, "classes" or "targets"; "auto" goes by what they look like.
 
     Returns:
         The data, and what is known of a table's target.
@@ -69,7 +71,7 @@ def load_data(name: str | PathLike[str], target: str | None = None) -> Loaded:
         return Loaded(None)
     if not path.is_file():
         raise FileNotFoundError(f'data "{name}": there is no such file in {path.absolute().parent}; check the path')
-    return _load_csv(path, target) if ending == ".csv" else Loaded(_load_npz(path))
+    return _load_csv(path, target, kind) if ending == ".csv" else Loaded(_load_npz(path))
 
 
 def _load_npz(path: Path) -> Data | tuple[np.ndarray, np.ndarray]:
@@ -98,7 +100,7 @@ def _read_npz(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
         ) from error
 
 
-def _load_csv(path: Path, target: str | None) -> Loaded:
+def _load_csv(path: Path, target: str | None, kind: Literal["auto"] | Kind) -> Loaded:
     table = _read_table(path)
     names = [str(name) for name in table.columns]
     _check_names(path, names)
@@ -113,7 +115,7 @@ def _load_csv(path: Path, target: str | None) -> Loaded:
                 f'encode it with np.unique(table["{name}"], return_inverse=True)[1], or leave it out, or write '
                 f"--target {name} if it is what to predict"
             )
-    y, meaning = _read_target(path, y_column)
+    y, meaning = _read_target(path, y_column, kind)
     # A file of text never asked for float64: nothing to warn of when it becomes float32.
     return Loaded((table.astype(float_dtype()), y), target, meaning)
 
@@ -122,14 +124,21 @@ def _holds_numbers(column: pd.Series) -> bool:
     return column.dtype.kind in "biuf"
 
 
-def _read_target(path: Path, column: pd.Series) -> tuple[Shaped[np.ndarray, " rows"], str]:
+def _read_target(
+    path: Path, column: pd.Series, kind: Literal["auto"] | Kind
+) -> tuple[Shaped[np.ndarray, " rows"], str]:
     """Returns y, and what it holds, for people."""
     if not _holds_numbers(column):
         return _number_classes(path, column)
     y = column.to_numpy()
-    if y.dtype.kind == "f" or y.min() < 0 or y.max() >= len(y):
+    if kind == "targets" or (kind == "auto" and not _look_like_labels(y)):
         return y.astype(float_dtype()), "a quantity"
     return y, f"{int(y.max()) + 1} classes"
+
+
+def _look_like_labels(y: Shaped[np.ndarray, " rows"]) -> bool:
+    """Ages, years, counts of many and prices do not, though they are integers."""
+    return bool(y.dtype.kind != "f" and 0 <= y.min() <= 1 and y.max() < len(y) and 2 * len(np.unique(y)) <= len(y))
 
 
 def _number_classes(path: Path, column: pd.Series) -> tuple[Int[np.ndarray, " rows"], str]:

@@ -19,6 +19,9 @@ from vtune.results.store import Held
 from vtune.results.tables import TrialResult
 from vtune.study import Study
 
+SECONDS_BETWEEN_SAVES = 10.0
+"""What a process may lose that is killed. (Writing a large study takes longer, and is done less often.)"""
+
 
 class Steps(NamedTuple):
     """A strategy as two programs, each from one plan to the next."""
@@ -64,6 +67,8 @@ class Loop:
     start: Sequence[Mapping[str, Any]] = ()
     kept: Held | None = None
     _rungs: dict[Rung, int] = field(default_factory=dict)
+    _zero: float = 0.0
+    _next_save: float = 0.0
 
     def run(self, strategy: Strategy, root: UInt32[np.ndarray, "2"]) -> None:
         """Runs the search to its end.
@@ -72,8 +77,9 @@ class Loop:
             strategy: what to try.
             root: words of the study's root key.
         """
-        steps, study = compiled(strategy), self.study
-        before, started, round = study.seconds, time.perf_counter(), 0
+        steps, study, round = compiled(strategy), self.study, 0
+        self._zero = time.perf_counter() - study.seconds
+        self._next_save = time.perf_counter() + SECONDS_BETWEEN_SAVES
         state, asked, is_done = steps.first(root)
         while not is_done:
             asked = jax.device_get(asked)
@@ -83,11 +89,18 @@ class Loop:
             try:
                 scores = self._train(plan, round)
             finally:  # what is trained is in the folder, also when Ctrl-C or an error ends the search here
-                study.seconds = before + time.perf_counter() - started
-                study.save()
+                self._save()
             self.progress.round_done(round, None)
             state, asked, is_done = steps.following(root, state, plan, scores)
             round += 1
+
+    def _save(self) -> None:
+        """Writes the folder, and leaves it alone for so long that writing takes a twentieth of the time at most."""
+        began = time.perf_counter()
+        self.study.seconds = began - self._zero
+        self.study.save()
+        ended = time.perf_counter()
+        self._next_save = ended + max(SECONDS_BETWEEN_SAVES, 20 * (ended - began))
 
     def _as_it_runs(self, asked: Plan) -> Plan:
         """Returns the plan with the trials that the user starts with, and NaN for what a trial does not use."""
@@ -135,6 +148,8 @@ class Loop:
         def record_chunk(done: ChunkResult) -> None:
             ids = enumerate(done.chunk.trial_ids)
             record([self._new(done, place, used[lanes[trial_id]], round) for place, trial_id in ids])
+            if time.perf_counter() > self._next_save:
+                self._save()
 
         known = [trial_id for trial_id in lanes if self.kept and trial_id in self.kept.trials.index]
         if known:

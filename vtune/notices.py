@@ -1,10 +1,11 @@
 """Warnings that point at the line of the user that led to them."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
 
-_HERE = str(Path(__file__).parent)
+_HERE = str(Path(__file__).parent) + os.sep
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:

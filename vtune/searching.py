@@ -86,7 +86,7 @@ def search(
         seed: of the split, the sampled hyperparameters, the initial weights and the data order.
         folder: where to keep the trials; None keeps them in memory. A folder with a search that was interrupted, or
             that is to have more ``trials`` now, is continued: what it holds is not trained again, its ladder is kept,
-            and all but ``trials`` must be as it was.
+            and all but ``trials`` must be as it was, what your own functions compute included.
         chunk: trials that one call trains at a time, or "auto": what the device is best at.
         ladder: which trials share a program, as ``study.ladder`` of another search gives it, for results that can be
             compared bit for bit; "auto" plans it.
@@ -119,8 +119,8 @@ def search(
     chunk, root = chunk if chunk == "auto" else int(chunk), seed_words(seed)
     written, factory = Space.of(space), factory_of(strategy)
     check_column_names(written.entries)
-    first = first_trials(start, written, trials)
     kept = None if folder is None else read_if_there(folder)
+    first = first_trials(start, written, trials, kept)
     *earlier, trials = stages(kept, trials)
     train, find_devices = EXECUTORS[executor]
     used = find_devices(devices)
@@ -136,13 +136,18 @@ def search(
         "data_digest": parts.data.digest, "strategy": _name(factory), "trials": trials, "epochs": epochs,
         "optimizer": _name(optimizer), "loss": _name(loss), "metric": parts.objective.name,
         "is_maximized": parts.objective.is_maximized, "select": select, "start": first, "seed": seed, "chunk": chunk,
-        "executor": executor, "matmul_precision": parts.recipe.matmul_precision,
+        "executor": executor, "mesh_devices": len(used) if executor == "mesh" else None,
+        "matmul_precision": parts.recipe.matmul_precision,
     }  # fmt: skip
     if kept:
         check_same(kept, settings)
         ladder = ladder_of(kept, ladder)
     kind = kind_of(own(used))
     job = make_job(parts, root=root, trials=trials, epochs=epochs, kind=kind, chunk=chunk, ladder=ladder)
+    if folder is not None:
+        settings["code_digest"] = job.code_digest(parts.large_trials())
+    if kept:
+        check_same(kept, {"code_digest": settings["code_digest"]})
     plans = Plans([axis.name for axis in written.axes], kept.plans if kept else None)
     settings["stages"], seconds = [*earlier, trials], kept.record["seconds"] if kept else 0.0
     place = None if folder is None else Folder(folder)

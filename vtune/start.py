@@ -19,7 +19,7 @@ _MAY_DIFFER = ("trials",)
 """The settings that may differ where a search is continued."""
 
 
-def first_trials(start: Any, space: Space, trials: int) -> list[dict[str, Any]]:
+def first_trials(start: Any, space: Space, trials: int, kept: Held | None = None) -> list[dict[str, Any]]:
     """Returns what the first trials of a search are fixed to; names that are left out are drawn like any other's.
 
     Args:
@@ -27,6 +27,7 @@ def first_trials(start: Any, space: Space, trials: int) -> list[dict[str, Any]]:
             in the space; or None.
         space: as the user wrote it.
         trials: of the search in all.
+        kept: what the folder holds in which the search goes on: with the best trials that the older study had then.
 
     Raises:
         TypeError: for anything else.
@@ -35,6 +36,8 @@ def first_trials(start: Any, space: Space, trials: int) -> list[dict[str, Any]]:
     """
     if start is None:
         return []
+    if isinstance(start, Study | str | PathLike) and kept and kept.record["start"]:
+        return [{name: _as_recorded(space, name, trial[name]) for name in trial} for trial in kept.record["start"]]
     if isinstance(start, Study):
         return _best(start.top(len(start.table)), space, trials)
     if isinstance(start, str | PathLike):
@@ -84,6 +87,12 @@ def _as_listed(space: Space, name: str, value: Any) -> Any:
     """Returns the choice that a value was, which a file of text may have made a string or another type of."""
     by_text = {str(level): level for level in space.levels_of(name) or ()}
     return by_text.get(str(value), value)
+
+
+def _as_recorded(space: Space, name: str, value: Any) -> Any:
+    """Returns the choice that a value was, of which JSON may have made another type."""
+    levels = (space.levels_of(name) if name in space.parameters else None) or ()
+    return next((level for level in levels if json.loads(json.dumps(level)) == value), value)
 
 
 # Going on in a folder
@@ -143,4 +152,6 @@ def ladder_of(kept: Held, ladder: str) -> str:
 def _told(name: str, value: Any) -> str:
     if name == "data_digest":
         return f"data whose values have the digest {value}"
+    if name == "code_digest":
+        return f"model, optimizer, loss and metric (as this version of JAX sees them) of the digest {value}"
     return f"another {name}" if isinstance(value, str) and len(value) > 60 else f"{name}={value!r}"

@@ -12,12 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 
 import vtune
 from tests.compilations import Compilations
 from tests.laws.population import complete, digits, float64, make_queue, plan_of, train
 from vtune.parameters import choice, integers, loguniform
+from vtune.progress import Silent
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -171,6 +173,27 @@ def test_a_folder_does_not_go_on_with_the_other_executor(tmp_path):
     search(folder=tmp_path)
     with pytest.raises(ValueError, match="holds a search with executor='mesh', and this one has executor='queue'"):
         search(folder=tmp_path, executor="queue")
+
+
+def test_a_search_that_was_stopped_goes_on_to_the_same_bits_on_as_many_devices(tmp_path, study):
+    class Stops(Silent):
+        def trials_done(self, count, num_diverged, best_score):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(folder=tmp_path, progress=Stops())
+    with pytest.raises(ValueError, match="holds a search with mesh_devices=2, and this one has mesh_devices=4"):
+        search(folder=tmp_path, devices=4)
+    pd.testing.assert_frame_equal(search(folder=tmp_path).curves, study.curves, check_exact=True)
+
+
+def test_standardized_targets_are_trained_on_the_mesh_too():
+    x, _ = digits(200, 60).train
+    y = (x[:, 20] * 3000 + x[:, 30] * 500).astype(np.float32)
+    data = vtune.Data(train=(x[:150], y[:150]), valid=(x[150:], y[150:]), standardize=True)
+    mesh, queue = (search(data=data, executor=name, epochs=1, strategy="random") for name in ("mesh", "queue"))
+    assert mesh.best_score > 1e3
+    np.testing.assert_allclose(mesh.trials["score"], queue.trials["score"], rtol=1e-4)
 
 
 # Several processes

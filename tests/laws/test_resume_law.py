@@ -2,8 +2,12 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +16,7 @@ import pandas as pd
 import pytest
 
 import vtune
+from tests import user_models
 from tests.compilations import Compilations
 from tests.laws.population import digits
 from vtune.progress import Silent
@@ -27,6 +32,12 @@ SPACE = {
     "layers": vtune.integers(1, 2),
 }
 ROUNDS = coarse_to_fine(rounds=3)
+OF_MY_OWN = {
+    "model_fn": user_models.Leaky,
+    "space": {"learning_rate": vtune.loguniform(1e-3, 1e-1), "slope": vtune.uniform(0.0, 0.3), "scale": 1.0},
+    "strategy": random(),  # one round: nothing but the clock saves before its end
+}
+ROOT = Path(__file__).parent.parent.parent
 
 
 def search(**changes: Any) -> vtune.Study:
@@ -207,6 +218,35 @@ def test_functions_of_ones_own_are_known_again_by_their_names(tmp_path):
     assert study.settings["strategy"] == "plain"
 
 
+KILLED = """
+import os, signal, sys
+import vtune.loop
+from tests.laws.test_resume_law import OF_MY_OWN, Silent, search
+
+class Killer(Silent):
+    left = 7
+
+    def trials_done(self, count, num_diverged, best_score):
+        self.left -= count
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+vtune.loop.SECONDS_BETWEEN_SAVES = 0.0
+search(**OF_MY_OWN, folder=sys.argv[1], progress=Killer())
+"""
+
+
+def test_what_a_killed_process_has_trained_is_kept(tmp_path, monkeypatch):
+    command, environment = [sys.executable, "-c", KILLED, str(tmp_path)], {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    held = read_folder(tmp_path)
+    monkeypatch.setattr("vtune.loop.SECONDS_BETWEEN_SAVES", 1e9)
+    assert 2 <= len(held.trials) <= 7
+    assert 0 < held.record["seconds"] < 600
+    assert_same(search(**OF_MY_OWN, folder=tmp_path), search(**OF_MY_OWN))
+
+
 # Another search
 
 
@@ -241,6 +281,24 @@ def test_other_rows_of_the_same_shape_are_other_data(tmp_path):
         search(folder=tmp_path, progress=Stops(2), data=vtune.Data((x, y), (x[:50], y[:50])))
     with pytest.raises(ValueError, match="holds a search with data whose values have"):
         search(folder=tmp_path, data=vtune.Data((x, y), (x[1:51], y[1:51])))
+
+
+def test_a_function_of_the_same_name_that_computes_something_else_is_refused(tmp_path):
+    def model_of(slope):
+        def model_fn(hparams, rngs):
+            return user_models.Leaky({"slope": slope, "scale": 1.0}, rngs)
+
+        return model_fn
+
+    def metric_of(power):
+        return lambda outputs, y: (outputs.argmax(-1) - y) ** power
+
+    options = {"space": {"learning_rate": vtune.loguniform(1e-3, 1e-1)}, "trials": 4, "direction": "minimize"}
+    search(**options, folder=tmp_path, model_fn=model_of(0.1), metric=metric_of(2))
+    search(**options, folder=tmp_path, model_fn=model_of(0.1), metric=metric_of(2))
+    for changed in ({"model_fn": model_of(0.2)}, {"metric": metric_of(4)}):
+        with pytest.raises(ValueError, match=r"holds a search with model, optimizer, loss and metric .* of the digest"):
+            search(**options | {"model_fn": model_of(0.1), "metric": metric_of(2)} | changed, folder=tmp_path)
 
 
 def test_fewer_trials_and_larger_grids_are_refused(tmp_path):

@@ -10,6 +10,7 @@ from tests.laws.reference import PlainMLP, train_alone
 from vtune.data import Data
 from vtune.parameters import choice, integers, loguniform
 from vtune.space import per_layer
+from vtune.training.elastic import truncated_normals
 from vtune.training.programs import data_orders
 from vtune.training.trained import true_block
 
@@ -202,6 +203,18 @@ def test_the_true_block_of_initial_weights_is_the_same_on_every_rung():
     first, *others = [true_block(structs, lane.params) for _, lane in lanes]
     for other in others:
         chex.assert_trees_all_equal(first, other)
+
+
+def test_a_draw_depends_on_its_place_and_not_on_the_size_of_its_matrix():
+    def draw(width):
+        keys = jax.random.split(jax.random.key(3, impl="threefry2x32"), 3)
+        blocks = [(width, 10), (64, width), (width, width)]
+        return jax.device_get(jax.jit(jax.vmap(lambda key: truncated_normals(key, blocks)))(keys))
+
+    large = draw(301)
+    for width in (5, 16, 37, 100, 129):
+        for part, whole in zip(draw(width), large, strict=True):
+            np.testing.assert_array_equal(part, whole[:, : part.shape[1], : part.shape[2]])
 
 
 def test_initial_weights_are_lecun_normal_at_the_true_fan_in():

@@ -116,7 +116,7 @@ class Folder:
         text = json.dumps({"format": _FORMAT, **record}, indent=2)
         _beside(self.path / _STUDY).write_text(text + "\n", encoding="utf-8")
         for name, frame in {_PLANS: plans, _CURVES: table.curves, _TRIALS: table.top(len(table))}.items():
-            frame.to_csv(_beside(self.path / name))
+            _with_none_written(frame).to_csv(_beside(self.path / name))
             os.replace(_beside(self.path / name), self.path / name)
         os.replace(_beside(self.path / _STUDY), self.path / _STUDY)
 
@@ -216,11 +216,18 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
+def _with_none_written(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns a table in which None, which may be a choice, is the word: an empty cell is a value that is not used."""
+    may_hold_none = list(frame.select_dtypes("object").columns)
+    words = frame[may_hold_none].map(lambda value: "None" if value is None else value)
+    return frame.assign(**{str(name): words[name] for name in may_hold_none})
+
+
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / _STUDY
     if not path.is_file():
         raise ValueError(
-            f'folder "{folder}" holds no {_STUDY}, so no search has finished a round in it; write the folder that a '
+            f'folder "{folder}" holds no {_STUDY}, so no search has kept anything in it yet; write the folder that a '
             "search was given"
         )
     try:

@@ -167,13 +167,19 @@ def _check_types(devices: Any) -> None:
 
 def _split_cpu(devices: int | None) -> None:
     """Asks for one CPU device a core, where no accelerator may exist and the backend has not started."""
-    if _may_have_accelerator() or jax.config.jax_num_cpu_devices > 1:  # pyright: ignore[reportAttributeAccessIssue]
+    if _may_have_accelerator() or _is_cpu_split_already():
         return
     try:
         wanted = os.environ.get(CPU_DEVICES_VARIABLE) or max(num_cores(), devices or 1)
         jax.config.update("jax_num_cpu_devices", int(wanted))
     except RuntimeError:  # the backend has started: it keeps its devices
         return
+
+
+def _is_cpu_split_already() -> bool:
+    """Whether the user has said how many CPU devices there are to be, in one of the two ways that JAX knows."""
+    is_set = jax.config.jax_num_cpu_devices != -1  # pyright: ignore[reportAttributeAccessIssue]
+    return is_set or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
 
 
 def _may_have_accelerator() -> bool:

@@ -1,5 +1,6 @@
 """What a study trains, whoever trains it: its recipe, its ladder, its rows, and the programs that follow from them."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,6 +70,17 @@ class Job:
             mark = fingerprint(self.recipe, rung, self.signature)
             self._programs[rung] = program(self.recipe, rung, self.signature, mark)
         return self._programs[rung]
+
+    def code_digest(self, trials: Iterable[Hparams]) -> str:
+        """Returns a digest of what model, optimizer, loss and metric compute in some trials, as this JAX sees it.
+
+        Functions bear the same name before and after they are edited; this tells them apart.
+
+        Args:
+            trials: complete ones.
+        """
+        marks = (fingerprint(self.recipe, self.ladder.rung(trial), self.signature) for trial in trials)
+        return hashlib.sha256("".join(marks).encode()).hexdigest()[:16]
 
     def refuse_beyond_memory(self, rungs: Iterable[Rung], device: Device) -> None:
         """Refuses programs whose lanes do not fit one device.

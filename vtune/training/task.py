@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jaxtyping import Float, Int, Key, PyTree
+from jaxtyping import Float, Int, Key, PyTree, Shaped
 
 from vtune.keys import IMPLEMENTATION, Purpose
 from vtune.protocols import RUNNING, Hparams, LaneState, Shapes, Task
@@ -108,7 +108,7 @@ def make_task(network: Network, optimizer: Optimizer, loss: RowLoss, metrics: Se
     return Task(init, loss_sum, update, metric_sums, ("loss", *(metric.name for metric in metrics)))
 
 
-def _weighted_sum(of_rows: Float[Array, " batch"], weight: Float[Array, " batch"]) -> Float[Array, ""]:
+def _weighted_sum(of_rows: Shaped[Array, " batch"], weight: Float[Array, " batch"]) -> Float[Array, ""]:
     """Sums rows of weight 1 in the type of the weights; what a row of weight 0 came to, NaN too, is left out."""
     return jnp.sum(jnp.where(weight > 0, of_rows.astype(weight.dtype), 0))
 
