@@ -65,3 +65,9 @@ def test_a_trial_that_the_loop_does_not_keep_to_itself_is_left_out(compare):
     assert len(compare(TRUTH, changed(-1, 0, 1.01), moved, RATES).failures) == 0
     assert compare(TRUTH, TRUTH, moved, RATES).chaotic == (1, 1)
     assert len(compare(TRUTH, changed(0, 4, 1.01), moved, RATES).failures) == 1
+
+
+def test_where_most_trials_are_left_out_nothing_is_shown(compare):
+    half, more = ([TRUTH, changed(0, slice(0, count), 1.01)] for count in (8, 9))
+    assert compare(TRUTH, TRUTH, half, RATES).failures == []
+    assert compare(TRUTH, TRUTH, more, RATES).failures == ["most trials are chaotic"]

@@ -31,7 +31,8 @@ class Agreement(NamedTuple):
         whole_training: at the end, of those with a small learning rate that are not chaotic by then.
         one_epoch_of_all: after one epoch, of all trials.
         whole_training_of_all: at the end, of all with a small learning rate.
-        chaotic: how many trials are left out of the first number and of the second.
+        asked: how many trials the first number and the second could be of.
+        chaotic: how many of them are left out. Where they are more than half, nothing is shown.
         quartiles: of the last validation loss over all trials, in standard deviations of the bootstrap.
     """
 
@@ -39,6 +40,7 @@ class Agreement(NamedTuple):
     whole_training: float
     one_epoch_of_all: float
     whole_training_of_all: float
+    asked: tuple[int, int]
     chaotic: tuple[int, int]
     quartiles: float
 
@@ -50,7 +52,10 @@ class Agreement(NamedTuple):
             (self.whole_training, WHOLE_TRAINING, f"losses at the end differ by {self.whole_training:.1e}"),
             (self.quartiles, 1.0, f"quartiles differ by {self.quartiles:.1f} sd"),
         ]
-        return [told for value, allowed, told in asked if not value <= allowed]
+        failures = [told for value, allowed, told in asked if not value <= allowed]
+        if any(2 * left_out > trials for left_out, trials in zip(self.chaotic, self.asked, strict=True)):
+            failures.append("most trials are chaotic")
+        return failures
 
 
 def compare(truth: Curves, curves: Curves, moved: Sequence[Curves], rates: Float[np.ndarray, " trials"]) -> Agreement:
@@ -71,6 +76,7 @@ def compare(truth: Curves, curves: Curves, moved: Sequence[Curves], rates: Float
         whole_training=_largest(last[~is_chaotic_late]),
         one_epoch_of_all=_largest(first),
         whole_training_of_all=_largest(last),
+        asked=(len(first), len(last)),
         chaotic=(int(is_chaotic_early.sum()), int(is_chaotic_late.sum())),
         quartiles=quartile_deviation(truth[:, -1, 1], curves[:, -1, 1]),
     )

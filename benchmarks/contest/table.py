@@ -127,6 +127,6 @@ def _told_agreement(row: Row) -> str:
         return "the loop compared with" if row.contestant == TRUTH else "not checked"
     if found.failures:
         return f"not comparable: {'; '.join(found.failures)}"
-    early, late = found.chaotic
+    early, late = (f"{left_out} of {trials}" for left_out, trials in zip(found.chaotic, found.asked, strict=True))
     deviations = f"{found.one_epoch:.0e}, {found.whole_training:.0e}, {found.quartiles:.2f} sd"
     return f"yes: {deviations}; {early} and {late} chaotic"
