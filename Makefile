@@ -6,7 +6,7 @@ WORKERS ?= 2#       pytest processes: XLA compiles on one core at a time
 ARGS ?=#            more arguments for pytest or the demo
 
 BIN := .venv/bin
-SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder#  a file is one worker's; the laws, which are long, come first
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder#  a worker a file, and the laws, which are long, first
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check#  errors alone
 
 .DEFAULT_GOAL := help
@@ -37,7 +37,7 @@ check: .venv/check ## format, lint, types, import layers, sizes and names
 bench: .venv/core ## run every benchmark, one after the other
 	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file"; done
 
-experiments: .venv/core ## measure what the deep-learning course says of tuning: four tables, about 4 minutes each
+experiments: .venv/core ## measure what the deep-learning course says of tuning: four tables, 1 to 3 minutes each
 	@set -e; for file in $(sort $(wildcard experiments/*.py)); do echo "== $$file"; $(BIN)/python "$$file"; done
 
 clean: ## remove .venv and all that the tools left behind

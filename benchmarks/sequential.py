@@ -13,7 +13,7 @@ Useful floating-point operations are those of true weights and trained rows: 4 a
 weight of the others. All must have done the same work (law Agreement, ``benchmarks/contest/agreement.py``); a row that
 did not says so. Below 30 seconds a number is the median of ``--repeats`` runs, in turns with those of the others, with
 its range; above, it is one run, which on a busy machine may be off by a factor of 2. Expected time: 20 to 40 minutes.
-With ``--quick``, a smoke test of 4 trials and 2 epochs, it is 1 minute.
+With ``--quick``, a smoke test of 4 trials and 2 epochs, it is half a minute.
 """
 
 import argparse

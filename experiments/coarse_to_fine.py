@@ -18,7 +18,7 @@ data, standardized (282 rows, a regression; the same four). The losses of diabet
 the target. Networks have one hidden layer and are trained for 10 epochs. A seed is a key: the points, initial weights
 and data order; one round of n trials is the beginning of one of 128, and the first of four rounds is the beginning of
 it too. The split of the data is always the same. Trials that diverge, or end worse than guessing, count as guessing.
-Intervals: 95 %, percentiles of a bootstrap over the seeds, in pairs. Expected time: 5 minutes on 2 cores; with
+Intervals: 95 %, percentiles of a bootstrap over the seeds, in pairs. Expected time: 3 minutes on 2 cores; with
 ``--quick``, a smoke run, 20 seconds.
 """
 

@@ -23,7 +23,7 @@ A window of 2000 steps cannot matter in a training of 200, so this one takes 240
 mini-batches of 8; the network has 16 hidden units. Scored is the validation loss after the last epoch. A seed is a key:
 the draws, initial weights and data order. The split of the data is always the same. Trials that diverge, or end worse
 than guessing, count as guessing. A change is the geometric mean over the seeds of second loss over first, its size that
-of larger over smaller. Intervals: 95 %, percentiles of a bootstrap over the seeds, in pairs. Expected time: 4 minutes
+of larger over smaller. Intervals: 95 %, percentiles of a bootstrap over the seeds, in pairs. Expected time: 2 minutes
 on 2 cores; with ``--quick``, a smoke run, 10 seconds.
 """
 

@@ -16,7 +16,7 @@ The network has 16 hidden units and is trained for 10 epochs, on 480 of the digi
 target. A seed is a key: the draws, initial weights and data order. The split of the data is always the same. Trials
 that diverge, or end worse than guessing, count as guessing; a trial is near the best if its loss is at most 10 % above
 the lowest loss of its seed, on either scale. Intervals: 95 %, percentiles of a bootstrap over the seeds, in pairs.
-Expected time: 2 minutes on 2 cores; with ``--quick``, a smoke run, 10 seconds.
+Expected time: 1 minute on 2 cores; with ``--quick``, a smoke run, 10 seconds.
 """
 
 import argparse

@@ -547,6 +547,7 @@ WRONG_TYPES = [
     ("devices=[0]", "TypeError", "devices=[0] is neither a number nor a list of JAX devices", "Write devices=1"),
     ("devices=1.5", "TypeError", "devices=1.5 is neither", "leave it out for all of them"),
     ("devices=True", "TypeError", "devices=True is neither", "leave it out for all of them"),
+    ("executor=3", "ValueError", "executor=3 is not known", "write one of 'queue', 'mesh'"),
     ("folder=3", "TypeError", "folder=3 is no path", "Write one as a string"),
     ("data=vtune.Data.of(data, standardize='yes')", "TypeError", "standardize='yes' is neither", "standardize=True to"),
     ("data=vtune.Data(data, data, standardize=1)", "TypeError", "standardize=1 is neither True nor", "or leave it out"),

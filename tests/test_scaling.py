@@ -339,6 +339,17 @@ def test_the_warning_points_at_the_line_that_called_the_search():
     assert "SizeWarning: 2 of 2 columns of x are far from 1 in size (column 1: about 47" in done.stderr, done.stderr
 
 
+def test_a_file_beside_the_package_is_the_users(tmp_path):
+    code = (
+        "import warnings, numpy as np, vtune; warnings.simplefilter('always'); "
+        "name = vtune.__path__[0] + '_of_mine.py'; data = np.eye(40), np.arange(40) % 2; "
+        "line = 'vtune.search(vtune.MLP, {\"learning_rate\": vtune.loguniform(1e-3, 1e-2)}, data, trials=1)'; "
+        "exec(compile(line, name, 'exec'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "vtune_of_mine.py:1: UserWarning: float64 data" in done.stderr, done.stderr
+
+
 def test_the_warning_comes_before_anything_is_trained(monkeypatch):
     monkeypatch.setattr("vtune.training.queue.ChunkQueue.train", lambda *_: pytest.fail("it trained"))
     with warnings.catch_warnings():

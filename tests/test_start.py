@@ -182,6 +182,8 @@ def test_a_search_that_started_from_an_older_one_goes_on_when_that_has_grown(tmp
         more.trials.sort_index().iloc[:3]["learning_rate"].tolist() == new.trials.sort_index()["learning_rate"].tolist()
     )
     assert more.settings["start"] == new.settings["start"]
+    with pytest.raises(ValueError, match="holds a search with start= an older study"):
+        search(trials=8, start=search(trials=4, seed=9), seed=1, folder=tmp_path / "new")
 
 
 def test_of_a_folder_too_diverged_trials_are_no_start(tmp_path):

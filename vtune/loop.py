@@ -67,7 +67,7 @@ class Loop:
     start: Sequence[Mapping[str, Any]] = ()
     kept: Held | None = None
     _rungs: dict[Rung, int] = field(default_factory=dict)
-    _zero: float = 0.0
+    _started_at: float = 0.0
     _next_save: float = 0.0
 
     def run(self, strategy: Strategy, root: UInt32[np.ndarray, "2"]) -> None:
@@ -78,7 +78,7 @@ class Loop:
             root: words of the study's root key.
         """
         steps, study, round = compiled(strategy), self.study, 0
-        self._zero = time.perf_counter() - study.seconds
+        self._started_at = time.perf_counter() - study.seconds
         self._next_save = time.perf_counter() + SECONDS_BETWEEN_SAVES
         state, asked, is_done = steps.first(root)
         while not is_done:
@@ -97,7 +97,7 @@ class Loop:
     def _save(self) -> None:
         """Writes the folder, and leaves it alone for so long that writing takes a twentieth of the time at most."""
         began = time.perf_counter()
-        self.study.seconds = began - self._zero
+        self.study.seconds = began - self._started_at
         self.study.save()
         ended = time.perf_counter()
         self._next_save = ended + max(SECONDS_BETWEEN_SAVES, 20 * (ended - began))
@@ -121,9 +121,8 @@ class Loop:
         """Returns a value for every name of each trial of a plan, also for those that it does not use."""
         rows = self.study.parts.usage.space.rows(np.nan_to_num(plan.points))
         for lane in self._started(plan):
-            rows[lane].update(
-                self.start[int(plan.trial_id[lane])]
-            )  # exactly as written, where a point only comes close
+            written = self.start[int(plan.trial_id[lane])]
+            rows[lane].update(written)  # exactly, where a point only comes close
         return rows
 
     def _train(self, plan: Plan, round: int) -> Float32[np.ndarray, " lanes"]:

@@ -21,7 +21,7 @@ from vtune.results.plans import Plans
 from vtune.results.store import Folder, Held, read_if_there
 from vtune.results.tables import Table, check_column_names
 from vtune.space import Space
-from vtune.start import check_same, first_trials, ladder_of, stages
+from vtune.start import check_same, first_trials, ladder_of, source_of, stages
 from vtune.strategies.names import factory_of
 from vtune.study import Study
 from vtune.training.devices import Device, kind_of, own
@@ -135,8 +135,8 @@ def search(
         "model_fn": _name(model_fn), "space": written.describe(), "data": repr(parts.data),
         "data_digest": parts.data.digest, "strategy": _name(factory), "trials": trials, "epochs": epochs,
         "optimizer": _name(optimizer), "loss": _name(loss), "metric": parts.objective.name,
-        "is_maximized": parts.objective.is_maximized, "select": select, "start": first, "seed": seed, "chunk": chunk,
-        "executor": executor, "mesh_devices": len(used) if executor == "mesh" else None,
+        "is_maximized": parts.objective.is_maximized, "select": select, "start_from": source_of(start), "start": first,
+        "seed": seed, "chunk": chunk, "executor": executor, "mesh_devices": len(used) if executor == "mesh" else None,
         "matmul_precision": parts.recipe.matmul_precision,
     }  # fmt: skip
     if kept:

@@ -1,7 +1,8 @@
 """Where a search starts: trials that the user names, the best of an older study, or the folder that it goes on in."""
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -27,7 +28,7 @@ def first_trials(start: Any, space: Space, trials: int, kept: Held | None = None
             in the space; or None.
         space: as the user wrote it.
         trials: of the search in all.
-        kept: what the folder holds in which the search goes on: with the best trials that the older study had then.
+        kept: what the folder holds in which the search goes on: from the best trials that the older study had then.
 
     Raises:
         TypeError: for anything else.
@@ -36,8 +37,9 @@ def first_trials(start: Any, space: Space, trials: int, kept: Held | None = None
     """
     if start is None:
         return []
-    if isinstance(start, Study | str | PathLike) and kept and kept.record["start"]:
-        return [{name: _as_recorded(space, name, trial[name]) for name in trial} for trial in kept.record["start"]]
+    if kept and (source := source_of(start)) and source == kept.record.get("start_from"):
+        recorded = kept.record["start"]
+        return [{name: _level_of(space, name, trial[name], json.dumps) for name in trial} for trial in recorded]
     if isinstance(start, Study):
         return _best(start.top(len(start.table)), space, trials)
     if isinstance(start, str | PathLike):
@@ -70,7 +72,7 @@ def _best(ranked: pd.DataFrame, space: Space, trials: int) -> list[dict[str, Any
     names = [name for name in space.parameters if name in ranked.columns]
     for _, row in ranked[np.isfinite(ranked["score"])].iterrows():
         try:
-            taken.append(space.nearest({name: _as_listed(space, name, row[name]) for name in names}))
+            taken.append(space.nearest({name: _level_of(space, name, row[name], str) for name in names}))
         except ValueError:  # a value beyond the bounds of this space
             continue
         if len(taken) == min(_NUM_TAKEN, trials):
@@ -83,16 +85,22 @@ def _best(ranked: pd.DataFrame, space: Space, trials: int) -> list[dict[str, Any
     return taken
 
 
-def _as_listed(space: Space, name: str, value: Any) -> Any:
-    """Returns the choice that a value was, which a file of text may have made a string or another type of."""
-    by_text = {str(level): level for level in space.levels_of(name) or ()}
-    return by_text.get(str(value), value)
+def _level_of(space: Space, name: str, value: Any, written: Callable[[Any], str]) -> Any:
+    """Returns the choice that a value was, of which a file may have made another type; ``written`` is how that does."""
+    levels = space.levels_of(name) if name in space.parameters else None
+    return {written(level): level for level in levels or ()}.get(written(value), value)
 
 
-def _as_recorded(space: Space, name: str, value: Any) -> Any:
-    """Returns the choice that a value was, of which JSON may have made another type."""
-    levels = (space.levels_of(name) if name in space.parameters else None) or ()
-    return next((level for level in levels if json.loads(json.dumps(level)) == value), value)
+def source_of(start: Any) -> str | None:
+    """Returns a digest of the search that an older study is of, however far it has come; None for trials by hand."""
+    if isinstance(start, Study):
+        record = start.settings
+    elif isinstance(start, str | PathLike):
+        record = read_folder(start).record
+    else:
+        return None
+    told = [record[name] for name in ("model_fn", "space", "data_digest", "strategy", "seed")]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 # Going on in a folder
@@ -152,6 +160,8 @@ def ladder_of(kept: Held, ladder: str) -> str:
 def _told(name: str, value: Any) -> str:
     if name == "data_digest":
         return f"data whose values have the digest {value}"
+    if name == "start_from" and value:
+        return f"start= an older study (digest {value})"
     if name == "code_digest":
         return f"model, optimizer, loss and metric (as this version of JAX sees them) of the digest {value}"
     return f"another {name}" if isinstance(value, str) and len(value) > 60 else f"{name}={value!r}"

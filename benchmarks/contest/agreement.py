@@ -47,12 +47,12 @@ class Agreement(NamedTuple):
     @property
     def failures(self) -> list[str]:
         """What the law does not allow, in words; nothing where both did the same work."""
-        asked = [
+        limits = [
             (self.one_epoch, ONE_EPOCH, f"losses after one epoch differ by {self.one_epoch:.1e}"),
             (self.whole_training, WHOLE_TRAINING, f"losses at the end differ by {self.whole_training:.1e}"),
             (self.quartiles, 1.0, f"quartiles differ by {self.quartiles:.1f} sd"),
         ]
-        failures = [told for value, allowed, told in asked if not value <= allowed]
+        failures = [told for value, allowed, told in limits if not value <= allowed]
         if any(2 * left_out > trials for left_out, trials in zip(self.chaotic, self.asked, strict=True)):
             failures.append("most trials are chaotic")
         return failures

@@ -204,10 +204,11 @@ def test_epochs_beyond_one_window_go_on():
     np.testing.assert_allclose(results.curves[0][..., :2], curves[..., :2], rtol=1e-3)
 
 
-def test_the_epoch_that_is_ranked_is_chosen_as_in_a_search():
+@pytest.mark.parametrize("select", ["last", "best_epoch"])
+def test_the_epoch_that_is_ranked_is_chosen_as_in_a_search(select):
     space = {"learning_rate": vtune.loguniform(1e-3, 3e-1), "hidden": 8, "layers": 1, "batch_size": 32}
     with float64():
-        options = {"epochs": 6, "rounds": 2, "select": "best_epoch", "data": digits(96, 60)}
+        options = {"epochs": 6, "rounds": 2, "select": select, "data": digits(96, 60)}
         results, study = jax.device_get(fuse(space, **options)(KEY)), search(space, **options)
     np.testing.assert_array_equal(results.scores.ravel(), study.trials["score"].to_numpy())
     np.testing.assert_array_equal(results.points, points_of(study))
@@ -222,7 +223,7 @@ def test_standardized_targets_have_scores_in_their_own_units():
     np.testing.assert_allclose(results.scores.ravel(), study.trials["score"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("batch_size", [vtune.choice([20, 50]), vtune.integers(30, 70)])
+@pytest.mark.parametrize("batch_size", [vtune.choice([20, 50]), vtune.integers(30, 70), 37])
 def test_batch_sizes_without_a_common_divisor_are_cut_with_rows_of_no_weight(batch_size):
     space = {**SPACE, "batch_size": batch_size}
     fused = fuse(space, rounds=1)

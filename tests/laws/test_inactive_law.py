@@ -148,7 +148,9 @@ def test_one_width_a_layer_goes_with_models_of_users():
         "width": vtune.per_layer(vtune.choice([4, 6]), layers="depth"),
         "learning_rate": 1e-2,
     }
-    for _, row in search(space, model_fn, trials=6).trials.iterrows():
+    trials = search(space, model_fn, trials=6).trials
+    assert set(trials["depth"]) == {1, 2, 3}
+    for _, row in trials.iterrows():
         assert row[["width_1", "width_2", "width_3"]].notna().tolist() == [layer <= row["depth"] for layer in (1, 2, 3)]
 
 

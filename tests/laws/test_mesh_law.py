@@ -48,37 +48,50 @@ def population(count: int, rates=(1e-4, 3e-3)) -> list[dict[str, Any]]:
     ]
 
 
-def queue_and_mesh(num_devices: int, **options: Any) -> list[Any]:
-    """The queue on one device, as on any number it gives the same bits, and the mesh on several."""
-    used = {"queue": jax.devices()[:1], "mesh": jax.devices()[:num_devices]}
-    return [make_queue(SPACE, devices=devices, executor=name, **options) for name, devices in used.items()]
+def queue(**options: Any) -> Any:
+    """The queue on one device: on any number of them it gives the same bits."""
+    return make_queue(SPACE, devices=jax.devices()[:1], executor="queue", **options)
 
 
-@pytest.mark.parametrize("num_devices", [2, 4])
-def test_after_one_epoch_in_float32_they_agree_to_1e_4(num_devices):
-    queue, mesh = queue_and_mesh(num_devices)
-    rows = population(19)
-    truth, curves = train(queue, rows, 1), train(mesh, rows, 1)
-    assert curves.keys() == truth.keys()
-    for trial_id, curve in curves.items():
-        np.testing.assert_allclose(curve[:, :2], truth[trial_id][:, :2], rtol=1e-4)
+def mesh_of(num_devices: int, **options: Any) -> Any:
+    return make_queue(SPACE, devices=jax.devices()[:num_devices], executor="mesh", **options)
 
 
-@pytest.mark.parametrize("num_devices", [2, 4])
-def test_after_fifty_steps_in_float64_they_agree_to_1e_9(num_devices):
+FIFTY_STEPS = [{**row, "batch_size": 37} for row in population(9)], 5  # 11 steps an epoch
+
+
+@pytest.fixture(scope="module")
+def after_one_epoch():
+    return train(queue(), population(19), 1)
+
+
+@pytest.fixture(scope="module")
+def after_fifty_steps():
     with float64():
-        queue, mesh = queue_and_mesh(num_devices, data=digits())
-        rows = [{**row, "batch_size": 37} for row in population(9)]
-        truth, curves = train(queue, rows, 5), train(mesh, rows, 5)  # 11 steps an epoch
-        for trial_id, curve in curves.items():
-            np.testing.assert_allclose(curve[:, :2], truth[trial_id][:, :2], rtol=1e-9)
+        return train(queue(data=digits()), *FIFTY_STEPS)
+
+
+@pytest.mark.parametrize("num_devices", [2, 4])
+def test_after_one_epoch_in_float32_they_agree_to_1e_4(num_devices, after_one_epoch):
+    curves = train(mesh_of(num_devices), population(19), 1)
+    assert curves.keys() == after_one_epoch.keys()
+    for trial_id, curve in curves.items():
+        np.testing.assert_allclose(curve[:, :2], after_one_epoch[trial_id][:, :2], rtol=1e-4)
+
+
+@pytest.mark.parametrize("num_devices", [2, 4])
+def test_after_fifty_steps_in_float64_they_agree_to_1e_9(num_devices, after_fifty_steps):
+    with float64():
+        curves = train(mesh_of(num_devices, data=digits()), *FIFTY_STEPS)
+    assert curves.keys() == after_fifty_steps.keys()
+    for trial_id, curve in curves.items():
+        np.testing.assert_allclose(curve[:, :2], after_fifty_steps[trial_id][:, :2], rtol=1e-9)
 
 
 def test_whole_trainings_have_equal_quartiles():
-    queue, mesh = queue_and_mesh(2)
     rows = population(40, rates=(1e-4, 1e-1))
     ours, truth = (
-        np.array([curve[-1, 1] for _, curve in sorted(train(each, rows, 10).items())]) for each in (mesh, queue)
+        np.array([curve[-1, 1] for _, curve in sorted(train(each, rows, 10).items())]) for each in (mesh_of(2), queue())
     )
     drawn = np.random.default_rng(0).choice(truth, (2000, len(rows)))
     for share in (0.25, 0.5, 0.75):
@@ -87,7 +100,7 @@ def test_whole_trainings_have_equal_quartiles():
 
 
 def test_a_trial_is_the_same_bits_whatever_is_beside_it_on_the_mesh():
-    _, mesh = queue_and_mesh(2, chunk=2)
+    mesh = mesh_of(2, chunk=2)
     rows = population(12)
     truth = train(mesh, rows, 2)
     few = [1, 8, 10]
@@ -96,7 +109,7 @@ def test_a_trial_is_the_same_bits_whatever_is_beside_it_on_the_mesh():
 
 
 def test_a_chunk_of_the_mesh_has_the_lanes_of_all_its_devices():
-    _, mesh = queue_and_mesh(4, chunk=3)
+    mesh = mesh_of(4, chunk=3)
     rows = [{**population(1)[0], "batch_size": 32} for _ in range(13)]
     results = []
     mesh.train(plan_of(rows, 1), complete(rows), results.append)

@@ -155,9 +155,11 @@ def test_every_optimizer_agrees_and_shares_the_search_with_the_others(optimizer)
 def test_a_width_of_its_own_in_every_layer_agrees():
     space = {**SPACE, "hidden": per_layer(integers(5, 130, log=True)), "layers": integers(1, 4)}
     widths = [
+        (1, (130, 5, 40, 77)),
         (2, (7, 128, 5, 5)),
         (3, (130, 5, 40, 77)),
         (4, (33, 5, 90, 5)),
+        (4, (130, 5, 40, 77)),
     ]
     with float64():
         queue = make_queue(space, digits(), trials=300)
@@ -212,7 +214,7 @@ def test_a_draw_depends_on_its_place_and_not_on_the_size_of_its_matrix():
         return jax.device_get(jax.jit(jax.vmap(lambda key: truncated_normals(key, blocks)))(keys))
 
     large = draw(301)
-    for width in (5, 16, 37, 100, 129):
+    for width in (7, 16, 37, 51, 107):
         for part, whole in zip(draw(width), large, strict=True):
             np.testing.assert_array_equal(part, whole[:, : part.shape[1], : part.shape[2]])
 

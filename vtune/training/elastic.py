@@ -31,10 +31,9 @@ _STD_WITHIN_2 = 0.8796256610342398
 _MAX_ROWS, _MAX_MATRICES = 1 << 20, 1 << 12
 """How many rows and matrices a 32-bit counter tells apart."""
 
-
 _VECTOR = 128
-"""Draws are computed in multiples of this many. XLA rounds what is left over after the last whole vector of a CPU in
-another way (seen with jax 0.12), and what is left over depends on the padded sizes."""
+"""A multiple of the numbers that a CPU takes at once, on every CPU: draws beyond the last whole vector are rounded
+otherwise (seen with jax 0.7.2), and which these are depends on the padded sizes."""
 
 
 class Elastic(NamedTuple):
@@ -81,17 +80,17 @@ def truncated_normals(key: Key[Array, ""], blocks: Sequence[tuple[int, int]]) ->
     low = [lax.broadcasted_iota(np.uint32, block, 1) for block in blocks]
     counters = jnp.concatenate([counter.ravel() for counter in (*high, *low)])
     words = threefry_2x32(jax.random.key_data(key), counters)
-    ends = np.cumsum([rows * columns for rows, columns in blocks])
+    ends = np.cumsum([rows * cols for rows, cols in blocks])
     draws = _truncated_normal(jnp.pad(words[: ends[-1]], (0, -ends[-1] % _VECTOR)))
-    parts = jnp.split(draws, ends)
-    return [part.reshape(block) for part, block in zip(parts, blocks)]  # noqa: B905 - the last part is what was padded
+    # Fused with what cuts and scales them, draws of other padded sizes are rounded otherwise too (seen with jax 0.12).
+    *parts, _ = jnp.split(lax.optimization_barrier(draws), ends)
+    return [part.reshape(block) for part, block in zip(parts, blocks, strict=True)]
 
 
 def _truncated_normal(words: UInt[Array, " draws"]) -> Float[Array, " draws"]:
     dtype = float_dtype()
-    words = lax.optimization_barrier(words)
     centred = 2 * ((words >> 8).astype(dtype) + 0.5) * 2.0**-24 - 1
-    return lax.optimization_barrier(jax.scipy.special.erfinv(centred * _MASS_WITHIN_2) * (2**0.5 / _STD_WITHIN_2))
+    return jax.scipy.special.erfinv(centred * _MASS_WITHIN_2) * (2**0.5 / _STD_WITHIN_2)
 
 
 class ElasticLinear(nnx.Module):

@@ -25,7 +25,7 @@ class Shelf(Generic[T]):
 
     What is dropped goes on living in the studies that hold it.
 
-    Args:
+    Attributes:
         room: how many executables.
 
     Example:
@@ -40,7 +40,7 @@ class Shelf(Generic[T]):
     """
 
     def __init__(self, room: int):
-        self._room = room
+        self.room = room
         self._kept: OrderedDict[Hashable, T] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -50,7 +50,7 @@ class Shelf(Generic[T]):
             if key not in self._kept:
                 self._kept[key] = make()
             self._kept.move_to_end(key)
-            if self._taken > self._room:
+            if self._taken > self.room:
                 self._make_room()
             return self._kept[key]
 
@@ -60,7 +60,7 @@ class Shelf(Generic[T]):
             self._kept.clear()
 
     def _make_room(self) -> None:
-        while len(self._kept) > 1 and self._taken > self._room:
+        while len(self._kept) > 1 and self._taken > self.room:
             self._kept.popitem(last=False)
         gc.collect()  # programs refer to themselves, and would stay until Python looks for such cycles
 
