@@ -21,7 +21,7 @@ from vtune.parameters import (
     uniform,
 )
 from vtune.protocols import Axis
-from vtune.space import Space, default_space, sample_points
+from vtune.space import Space, default_space, per_layer, sample_points
 
 
 def key(seed=0):
@@ -273,12 +273,33 @@ def test_a_space_parts_what_varies_from_what_is_fixed_in_the_order_written(space
     assert list(space.parameters) == ["learning_rate", "optimizer", "layers", "widths"]
     assert space.fixed == {"decay": 0.01, "skip": True, "batch_size": 64}
     assert type(space.fixed["skip"]) is bool
-    assert space.axes == (
-        Axis("learning_rate", None, True),
-        Axis("optimizer", 2, False),
-        Axis("layers", 4, True),
-        Axis("widths", 3, True),
+    assert [axis[:3] for axis in space.axes] == [
+        ("learning_rate", None, True),
+        ("optimizer", 2, False),
+        ("layers", 4, True),
+        ("widths", 3, True),
+    ]
+
+
+def test_an_axis_tells_where_the_default_lies_and_how_long_its_log_scale_is():
+    space = Space.of(
+        {
+            "learning_rate": loguniform(1e-4, 1e-1),  # default 1e-3
+            "beta1": reverse_loguniform(0.9, 0.999),  # 0.9
+            "layers": integers(3, 4),  # 2, below
+            "hidden": per_layer(integers(32, 128, log=True)),  # 64
+            "optimizer": choice(["sgd", "adam"]),
+            "my_own": uniform(0.0, 1.0),
+        }
     )
+    rate, beta1, layers, *hidden, optimizer, my_own = space.axes
+    assert rate == Axis("learning_rate", None, True, pytest.approx(1 / 3), pytest.approx(np.log(1000)))
+    assert beta1 == Axis("beta1", None, True, pytest.approx(0, abs=1e-6), pytest.approx(np.log(100)))
+    assert layers == Axis("layers", 2, True, pytest.approx(0.25), None)
+    assert {axis.name for axis in hidden} == {"hidden_1", "hidden_2", "hidden_3", "hidden_4"}
+    assert all(axis.default == pytest.approx(0.5, abs=0.01) for axis in hidden)
+    assert all(axis.log_length == pytest.approx(np.log(128.5 / 31.5)) for axis in hidden)
+    assert (optimizer.default, my_own.default, optimizer.log_length, my_own.log_length) == (0.75, 0.5, None, None)
 
 
 def test_a_space_of_a_space_is_itself(space):

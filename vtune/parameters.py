@@ -99,6 +99,12 @@ class Continuous:
         return is_number(value) and self.low <= float(value) <= self.high
 
     @property
+    def log_length(self) -> float | None:
+        """The logarithm of the factor between the ends of a log scale; None on a linear one."""
+        warp = _SCALES[self.scale].warp
+        return None if self.scale == "linear" else float(warp(self.high) - warp(self.low))
+
+    @property
     def support(self) -> tuple[float, float]:
         """The smallest and the largest float32 within the bounds."""
         low, high = np.float32(self.low), np.float32(self.high)
@@ -184,6 +190,12 @@ class Integer:
         return self.high - self.low + 1
 
     @property
+    def log_length(self) -> float | None:
+        """The logarithm of the factor between the ends of a log scale; None on a linear one."""
+        start, end = self._edges
+        return math.log(end / start) if self.log else None
+
+    @property
     def values(self) -> tuple[int, ...]:
         """Every value, in order."""
         return tuple(range(self.low, self.high + 1))
@@ -250,6 +262,7 @@ class Choice:
 
     values: Any
     ordered: bool | None = None
+    log_length: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if isinstance(self.values, str | set | Mapping) or not isinstance(self.values, Iterable):
@@ -445,6 +458,19 @@ def powers_of_two(low: Bound, high: Bound) -> Choice:
 def plain(value: Any) -> Any:
     """Returns a scalar of NumPy or JAX as the Python number that it holds; anything else as it is."""
     return value.item() if isinstance(value, np.generic | np.ndarray | Array) and value.ndim == 0 else value
+
+
+def point_of(parameter: Parameter, value: Any) -> float:
+    """Returns where on its edge of the cube a value lies; the nearest bound for one beyond it, the middle for no value.
+
+    Example:
+        >>> point_of(uniform(0.0, 4.0), 1.0), point_of(uniform(0.0, 4.0), 9.0), point_of(choice(["relu", "tanh"]), None)
+        (0.25, 1.0, 0.5)
+    """
+    if is_number(value) and not isinstance(parameter, Choice):
+        low, high = parameter.support
+        return float(parameter.encode([min(max(value, low), high)])[0])
+    return float(parameter.encode([value])[0]) if value in parameter else 0.5
 
 
 def _unwrap_bounds(parameter: Continuous | Integer) -> None:

@@ -24,11 +24,17 @@ class Axis(NamedTuple):
         name: its name in the space.
         levels: how many values it can take; ``None`` for a continuous one.
         is_ordered: whether neighbouring levels are neighbouring values.
+        default: where the value lies that a name takes where a space leaves it out, as far as this edge has it; the
+            middle for a name without one.
+        log_length: of an edge on a log scale the natural logarithm of the factor between its ends, so that moving by
+            ``log(2) / log_length`` doubles the value (on that of betas the window 1 / (1 - value)); None on others.
     """
 
     name: str
     levels: int | None
     is_ordered: bool
+    default: float = 0.5
+    log_length: float | None = None
 
 
 class Plan(NamedTuple):
@@ -38,11 +44,12 @@ class Plan(NamedTuple):
 
     Attributes:
         trial_id: never reused; rising in every plan.
-        parent: the trial's own id to continue it, another's to start from a copy of its weights, ``FRESH``
-            to start anew.
+        parent: the trial's own id to continue it, another's to start a new trial from a copy of its weights,
+            optimizer and model state as they are now, ``FRESH`` to start anew. A trial that has a parent takes over
+            its structure (layers, hidden units, batch size, optimizer), whatever its point says.
         points: the hyperparameters as points of the unit cube, one column an axis. The study decodes them
             on the host in float64, so a strategy stays pure, jit-able and ignorant of units.
-        budget: epochs offered to the trial in all.
+        budget: epochs offered to the trial in all, those of its parent included.
         active: False for padding.
     """
 
@@ -63,8 +70,9 @@ class Strategy(NamedTuple):
             a trial that diverged.
         done: ``done(state) -> bool``; once True, True for ever.
         max_lanes: the number of rows of every plan.
-        keeps: whose weights must outlive their plan: "none", "round" or "best".
-        lag: how many plans may be open at once beyond the first.
+        keeps: whose weights a later plan may ask for: "none", "round" (those of the plan before it), or "all".
+        lag: how many plans may be open at once beyond the first: plan ``i`` is asked for once plan ``i - lag - 1`` has
+            been told, and plans are told in their order.
     """
 
     init: Callable[[Array], PyTree]
@@ -72,7 +80,7 @@ class Strategy(NamedTuple):
     tell: Callable[[PyTree, Plan, Array], PyTree]
     done: Callable[[PyTree], Any]
     max_lanes: int
-    keeps: Literal["none", "round", "best"] = "none"
+    keeps: Literal["none", "round", "all"] = "none"
     lag: int = 0
 
 

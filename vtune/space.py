@@ -26,6 +26,7 @@ from vtune.parameters import (
     integers,
     loguniform,
     plain,
+    point_of,
     powers_of_two,
     reverse_loguniform,
 )
@@ -182,7 +183,11 @@ class Space:
     @property
     def axes(self) -> tuple[Axis, ...]:
         """The edges of the unit cube: one a varying parameter, in the order written."""
-        return tuple(Axis(name, entry.levels, entry.is_ordered) for name, entry in self.parameters.items())
+        defaults = {member: DEFAULTS.get(name) for name in self.written for member in self.members(name)}
+        return tuple(
+            Axis(name, entry.levels, entry.is_ordered, point_of(entry, defaults[name]), entry.log_length)
+            for name, entry in self.parameters.items()
+        )
 
     def require_varying(self) -> None:
         """Refuses a space in which a search would have nothing to try.
