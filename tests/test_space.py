@@ -386,7 +386,7 @@ def test_per_layer_has_a_name_a_layer():
     assert list(space.entries) == ["hidden_1", "hidden_2", "hidden_3", "layers", "decay"]
     assert space.members("hidden") == ("hidden_1", "hidden_2", "hidden_3")
     assert space.members("decay") == ("decay",)
-    assert space.axes[2] == Axis("hidden_3", 49, True)
+    assert space.axes[2][:3] == ("hidden_3", 49, True)
     assert space.has_layer({"layers": 1}) == {"hidden_1": True, "hidden_2": False, "hidden_3": False}
     depths = space.has_layer({"layers": np.array([1, 3])})
     assert {name: has.tolist() for name, has in depths.items()} == {
