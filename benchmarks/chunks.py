@@ -18,7 +18,7 @@ import numpy as np
 from vtune.data import Data
 from vtune.defaults import DEFAULTS
 from vtune.keys import seed_words
-from vtune.protocols import Chunk, Rung, Shapes
+from vtune.protocols import Chunk, Leg, Rung, Shapes, Training
 from vtune.training.cost import VERSION, cost_table, lanes_within, turn_seconds
 from vtune.training.devices import Device, kind_of, local_devices
 from vtune.training.job import Job
@@ -28,6 +28,7 @@ from vtune.training.mlp import MLP
 from vtune.training.optimizers import named
 from vtune.training.places import OneDevice
 from vtune.training.task import Recipe
+from vtune.training.weights import Weights
 from vtune.training.worker import Worker
 
 EPOCHS = 10
@@ -75,8 +76,8 @@ def measure(rung: Rung, width: int, layers: int, data: Data, device: Device, rep
     traced = tuple((name, "int32" if name in ("batch_size", "hidden", "layers") else "float32") for name in names)
     no_ladder = Ladder(VERSION, device.device_kind, data.dtype.name, None, (), None, (), 1, 0.0)
     job = Job(recipe, no_ladder, traced, data, seed_words(0))
-    worker, program = Worker(OneDevice(device), job), job.program(rung)
-    chunk = Chunk(rung, tuple(range(rung.lanes)), (row,) * rung.lanes, EPOCHS)
+    worker, program = Worker(OneDevice(device), job, Weights()), job.program(rung)
+    chunk = Chunk(rung, tuple(Training((Leg(lane, row, EPOCHS),)) for lane in range(rung.lanes)))
     worker.train(chunk)
     seconds = []
     for _ in range(repeats):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtune.protocols import Chunk, Rung
+from vtune.protocols import Chunk, Leg, Rung, Training
 from vtune.training.cost import cost_table
 from vtune.training.dealer import Dealer
 from vtune.training.devices import DeviceKind
@@ -28,7 +28,11 @@ class FakeProgram(NamedTuple):
 
 def chunks_of(*counts, budget=10):
     rungs = [Rung((("hidden", 16 * (place + 1)),), (), 1, 32, True, True) for place in range(len(counts))]
-    return [Chunk(rung, (0,), ({},), budget) for rung, count in zip(rungs, counts, strict=True) for _ in range(count)]
+    return [
+        Chunk(rung, (Training((Leg(0, {}, budget),)),))
+        for rung, count in zip(rungs, counts, strict=True)
+        for _ in range(count)
+    ]
 
 
 def dealer_of(chunks, programs=None, devices=DEVICES):

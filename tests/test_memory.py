@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.laws.population import complete, make_queue, plan_of, train
+from tests.laws.population import complete, make_queue, train, trainings_of
 from vtune.parameters import choice, integers, loguniform, reverse_loguniform
 from vtune.training import job as job_module
 from vtune.training.places import OneDevice
@@ -63,8 +63,8 @@ def large():
 
 def test_512_lanes_are_one_call(large):
     queue, rows, curves = large
-    (chunk,) = queue.job.chunks(plan_of(rows, 2), complete(rows))
-    assert len(chunk.trial_ids) == chunk.rung.lanes == 512
+    (chunk,) = queue.job.chunks(trainings_of(rows, 2))
+    assert len(chunk.trainings) == chunk.rung.lanes == 512
     assert len(curves) == 512
     assert all(np.isfinite(curve).all() for curve in curves.values())
 

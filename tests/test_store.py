@@ -38,7 +38,7 @@ def test_a_study_comes_back_as_it_was_written(tmp_path):
     record, trials, curves, _ = whole(tmp_path / "study")
     assert record == RECORD
     pd.testing.assert_frame_equal(trials.sort_index(), given.trials, check_dtype=False, rtol=1e-15)
-    pd.testing.assert_frame_equal(curves, given.curves, rtol=1e-15)
+    pd.testing.assert_frame_equal(curves, given.seed_curves, rtol=1e-15)
 
 
 def test_trials_stand_best_first(tmp_path):

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 import vtune
 from tests.laws.population import float64
-from vtune.defaults import DEFAULTS
+from vtune.protocols import Training
 from vtune.results.store import read_folder
 from vtune.training.trained import trained_module
 from vtune.training.worker import Worker
@@ -132,6 +132,7 @@ def test_trials_have_a_row_each_and_tell_what_the_design_lists(study):
         "round": "int64",
         "parent": "Int64",
         "rung": "int64",
+        "budget": "int64",
         "epochs": "int64",
         "best_epoch": "int64",
         "diverged_step": "Int64",
@@ -230,7 +231,7 @@ def test_any_trial_comes_back_at_its_true_size_with_its_score(study):
     assert study.trials["hidden"].nunique() == 2
     for trial_id in range(4):
         params = study.trial(trial_id).params
-        model: Any = trained_module(study.executor, study.job, {**DEFAULTS, **params}, EPOCHS)
+        model: Any = trained_module(study.executor, study.job, Training(study.lineages[trial_id]))
         assert model.hidden_1.kernel.shape == (COLUMNS, params["hidden"])
         assert share_of_hits(model, study.data.valid) == study.trials["score"][trial_id]
 
@@ -344,7 +345,7 @@ def test_the_folder_tells_what_the_study_tells(study, folder):
     record, trials, curves = held.record, held.trials, held.curves
     assert trials.index.tolist() == study.top(TRIALS).index.tolist()
     pd.testing.assert_frame_equal(trials.sort_index(), study.trials, check_dtype=False, rtol=1e-15)
-    pd.testing.assert_frame_equal(curves.sort_index(), study.curves, rtol=1e-15)
+    pd.testing.assert_frame_equal(curves.xs(0, level="seed").sort_index(), study.curves, rtol=1e-15)
     assert record["strategy"] == "coarse_to_fine(rounds=2, keep=None, exploration=0.125)"
     told = {name: record[name] for name in ("trials", "epochs", "optimizer", "seed", "metric", "data")}
     assert told == {

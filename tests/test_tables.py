@@ -21,6 +21,7 @@ def result_of(trial_id: int, score: float = 0.5, *, loss: float = 1.0, epochs: i
         round=0,
         parent=None,
         rung=1,
+        budget=20,
         epochs=epochs,
         best_epoch=epochs,
         finished_at=NOON + timedelta(seconds=trial_id),

@@ -1,20 +1,21 @@
-"""The loop of a search: ask the strategy, train its plan, record what comes out, tell the strategy."""
+"""The loop of a search: ask the strategy, train its plans, record what comes out, tell the strategy."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float32, Key, PyTree, UInt32
+from jaxtyping import Float32, PyTree, UInt32
 
+from vtune.history import History, mean_curve
 from vtune.keys import Purpose, from_words, study_key
 from vtune.progress import Progress
-from vtune.protocols import FRESH, ChunkResult, Hparams, Plan, Rung, Strategy
+from vtune.protocols import FRESH, ChunkResult, Leg, Plan, Rung, Strategy, Training
 from vtune.results.store import Held
 from vtune.results.tables import TrialResult
 from vtune.study import Study
@@ -24,28 +25,44 @@ SECONDS_BETWEEN_SAVES = 10.0
 
 
 class Steps(NamedTuple):
-    """A strategy as two programs, each from one plan to the next."""
+    """A strategy as programs; ``ask`` returns a plan, and whether the search is over instead."""
 
-    first: Callable[[UInt32[np.ndarray, "2"]], tuple[PyTree, Plan, Bool[Array, ""]]]
-    following: Callable[..., tuple[PyTree, Plan, Bool[Array, ""]]]
+    init: Callable[[UInt32[np.ndarray, "2"]], PyTree]
+    ask: Callable[[UInt32[np.ndarray, "2"], PyTree], tuple[Plan, Any]]
+    tell: Callable[[PyTree, Plan, Any], PyTree]
 
 
 @lru_cache(maxsize=64)
 def compiled(strategy: Strategy) -> Steps:
     """Compiles a strategy; a later search with the same one compiles nothing."""
 
-    def sample_key(root: UInt32[Array, "2"]) -> Key[Array, ""]:
+    def sample_key(root: UInt32[Array, "2"]) -> Any:
         return study_key(from_words(root), Purpose.SAMPLE)
 
-    def first(root: UInt32[Array, "2"]) -> tuple[PyTree, Plan, Any]:
-        state = strategy.init(sample_key(root))
-        return state, strategy.ask(sample_key(root), state), strategy.done(state)
+    def init(root: UInt32[Array, "2"]) -> PyTree:
+        return strategy.init(sample_key(root))
 
-    def following(root: UInt32[Array, "2"], state: PyTree, plan: Plan, scores: Array) -> tuple[PyTree, Plan, Any]:
-        state = strategy.tell(state, plan, scores)
-        return state, strategy.ask(sample_key(root), state), strategy.done(state)
+    def ask(root: UInt32[Array, "2"], state: PyTree) -> tuple[Plan, Any]:
+        return strategy.ask(sample_key(root), state), strategy.done(state)
 
-    return Steps(jax.jit(first), jax.jit(following))
+    return Steps(jax.jit(init), jax.jit(ask), jax.jit(strategy.tell))
+
+
+@dataclass
+class Asked:
+    """A plan that is not told yet.
+
+    Attributes:
+        plan: as it runs.
+        lanes: the lane of each of its trials, by id.
+        scores: one a lane as strategies know them: lower is better, NaN for what diverged.
+        left: the trials that are under way.
+    """
+
+    plan: Plan
+    lanes: dict[int, int]
+    scores: Float32[np.ndarray, " lanes"]
+    left: set[int]
 
 
 @dataclass
@@ -58,137 +75,222 @@ class Loop:
     Attributes:
         study: to fill.
         progress: what shows how far it is.
+        strategy: what to try.
+        root: words of the study's root key.
         start: the first trials, as far as the user names them.
         kept: what the folder held at the beginning, or None.
     """
 
     study: Study
     progress: Progress
+    strategy: Strategy
+    root: UInt32[np.ndarray, "2"]
     start: Sequence[Mapping[str, Any]] = ()
     kept: Held | None = None
+    _histories: dict[int, History] = field(default_factory=dict)
+    _asked: deque[Asked] = field(default_factory=deque)
+    _num_asked: int = 0
+    _state: PyTree = None
+    _is_new: bool = False
     _rungs: dict[Rung, int] = field(default_factory=dict)
     _started_at: float = 0.0
     _next_save: float = 0.0
 
-    def run(self, strategy: Strategy, root: UInt32[np.ndarray, "2"]) -> None:
-        """Runs the search to its end.
-
-        Args:
-            strategy: what to try.
-            root: words of the study's root key.
-        """
-        steps, study, round = compiled(strategy), self.study, 0
-        self._started_at = time.perf_counter() - study.seconds
+    def run(self) -> None:
+        """Runs the search to its end."""
+        self._started_at = time.perf_counter() - self.study.seconds
         self._next_save = time.perf_counter() + SECONDS_BETWEEN_SAVES
-        state, asked, is_done = steps.first(root)
-        while not is_done:
-            asked = jax.device_get(asked)
-            if round == len(study.plans):
-                study.plans.add(self._as_it_runs(asked))
-            plan = study.plans.plan(round, asked)
-            try:
-                scores = self._train(plan, round)
-            finally:  # what is trained is in the folder, also when Ctrl-C or an error ends the search here
-                self._save()
-            self.progress.round_done(round, None)
-            state, asked, is_done = steps.following(root, state, plan, scores)
-            round += 1
+        self._state = compiled(self.strategy).init(self.root)
+        try:
+            first = self._go_on()
+            if first:
+                self.study.executor.train(first, self._record_chunk)
+        finally:  # what is trained is in the folder, also when Ctrl-C or an error ends the search here
+            self._save()
 
-    def _save(self) -> None:
-        """Writes the folder, and leaves it alone for so long that writing takes a twentieth of the time at most."""
-        began = time.perf_counter()
-        self.study.seconds = began - self._started_at
-        self.study.save()
-        ended = time.perf_counter()
-        self._next_save = ended + max(SECONDS_BETWEEN_SAVES, 20 * (ended - began))
+    # What to train
+
+    def _go_on(self) -> list[Training]:
+        """Tells the strategy what is complete, asks for as many plans as may be open, and returns what to train."""
+        new: list[Training] = []
+        while True:
+            while self._asked and not self._asked[0].left:
+                self._tell(self._asked.popleft())
+            if len(self._asked) > self.strategy.lag:
+                return new
+            plan, is_over = jax.device_get(compiled(self.strategy).ask(self.root, self._state))
+            if is_over or not plan.active.any():
+                return new
+            new += self._begin(plan)
+
+    def _tell(self, told: Asked) -> None:
+        self._save()
+        self.progress.round_done(self._num_asked - len(self._asked) - 1, None)
+        self._state = compiled(self.strategy).tell(self._state, told.plan, told.scores)
+        if self.strategy.keeps == "round":
+            self.study.executor.keep_only(told.lanes.keys())
+
+    def _begin(self, asked: Plan) -> list[Training]:
+        """Opens the next plan, records what is known of its trials already, and returns what is to be trained."""
+        round, study = self._num_asked, self.study
+        if round == len(study.plans):
+            study.plans.add(self._as_it_runs(asked))
+        plan = study.plans.plan(round, asked)
+        lanes = {int(plan.trial_id[lane]): int(lane) for lane in np.flatnonzero(plan.active)}
+        for (trial_id, lane), row in zip(lanes.items(), self._rows(plan, list(lanes.values())), strict=True):
+            parent, budget, point = int(plan.parent[lane]), int(plan.budget[lane]), np.asarray(plan.points)[lane]
+            self._open_history(trial_id, parent, row, point, budget, round)
+        self._asked.append(Asked(plan, lanes, np.full(len(plan.active), np.nan, np.float32), set(lanes)))
+        self._num_asked += 1
+        known = [trial_id for trial_id in lanes if self._recall(trial_id)]
+        self._record(known)
+        is_kept = self.strategy.keeps != "none"
+        return [
+            training
+            for trial_id in lanes
+            if trial_id not in known
+            for training in self._histories[trial_id].trainings(is_kept and self._can_go_on(trial_id))
+        ]
+
+    def _can_go_on(self, trial_id: int) -> bool:
+        return self._histories[trial_id].budget < self.study.settings["epochs"]
+
+    def _open_history(
+        self, trial_id: int, parent: int, row: dict[str, Any], point: np.ndarray, budget: int, round: int
+    ) -> None:
+        """Begins the history of a new trial, or the next leg of one that goes on."""
+        usage, study = self.study.parts.usage, self.study
+        used = usage.used(row)
+        leg = Leg(trial_id, usage.complete(used), budget)
+        self._rungs.setdefault(study.job.ladder.rung(leg.hparams), len(self._rungs))
+        if parent == trial_id:
+            self._histories[trial_id].legs += (leg,)
+        else:
+            of = self._histories.get(parent)
+            curves = of.curves_so_far if of else [np.empty((0, len(study.table.metrics)))] * study.num_seeds
+            legs = (*(of.legs if of else ()), leg)
+            self._histories[trial_id] = History(row, used, point, round, of and parent, legs, curves)
+        study.lineages[trial_id] = self._histories[trial_id].legs
 
     def _as_it_runs(self, asked: Plan) -> Plan:
-        """Returns the plan with the trials that the user starts with, and NaN for what a trial does not use."""
+        """Returns the plan as it is recorded.
+
+        The trials that the user starts with are in it, what a trial takes over from its parent, and NaN for what it
+        does not use.
+        """
         usage, points = self.study.parts.usage, np.array(asked.points)
         for lane in self._started(asked):
             (point,) = self.study.space.encode([self.start[int(asked.trial_id[lane])]])
             points[lane] = np.where(np.isnan(point), points[lane], point)
-        asked = asked._replace(points=points)
-        used = [usage.used(row) for row in self._rows(asked)]
-        return asked._replace(points=np.where(usage.mask(used), points, np.float32(np.nan)))
+        for lane in np.flatnonzero(asked.active & (asked.parent != FRESH)).tolist():
+            point = self._histories[int(asked.parent[lane])].point
+            is_own = asked.parent[lane] == asked.trial_id[lane]
+            points[lane] = np.where(is_own | self._is_inherited, point, points[lane])
+        lanes = np.flatnonzero(asked.active)
+        used = [usage.used(row) for row in self._rows(asked._replace(points=points), lanes.tolist())]
+        points[lanes] = np.where(usage.mask(used), points[lanes], np.float32(np.nan))
+        return asked._replace(points=points)
 
     def _started(self, plan: Plan) -> list[int]:
         """The lanes whose trials the user names."""
         lanes = np.flatnonzero(plan.active & (plan.parent == FRESH) & (plan.trial_id < len(self.start)))
         return lanes.tolist()
 
-    def _rows(self, plan: Plan) -> list[dict[str, Any]]:
-        """Returns a value for every name of each trial of a plan, also for those that it does not use."""
-        rows = self.study.parts.usage.space.rows(np.nan_to_num(plan.points))
-        for lane in self._started(plan):
-            written = self.start[int(plan.trial_id[lane])]
-            rows[lane].update(written)  # exactly, where a point only comes close
+    @cached_property
+    def _is_inherited(self) -> np.ndarray:
+        """Which axes are structure, that a trial takes over from its parent with the weights."""
+        return np.array([axis.name in self.study.parts.inherited for axis in self.study.space.axes])
+
+    def _rows(self, plan: Plan, lanes: Sequence[int]) -> list[dict[str, Any]]:
+        """Returns a value for every name of each of these trials, also for those that it does not use."""
+        rows = self.study.parts.usage.space.rows(np.nan_to_num(plan.points[np.array(lanes, int)]))
+        started = set(self._started(plan))
+        for lane, row in zip(lanes, rows, strict=True):  # exactly, where a point only comes close
+            trial_id, parent = int(plan.trial_id[lane]), int(plan.parent[lane])
+            if lane in started:
+                row.update(self.start[trial_id])
+            elif parent != FRESH:
+                taken = self._histories[parent].row
+                row.update(taken if parent == trial_id else {name: taken[name] for name in self.study.parts.inherited})
         return rows
 
-    def _train(self, plan: Plan, round: int) -> Float32[np.ndarray, " lanes"]:
-        """Returns one score a lane as strategies know them: lower is better, NaN for what diverged."""
-        study, rows = self.study, self._rows(plan)
-        used = [study.parts.usage.used(row) for row in rows]
-        whole = [study.parts.usage.complete(row) for row in used]
-        lanes = {int(plan.trial_id[lane]): int(lane) for lane in np.flatnonzero(plan.active)}
-        for lane in lanes.values():
-            self._rungs.setdefault(study.job.ladder.rung(whole[lane]), len(self._rungs))
-        scores = np.full(len(rows), np.nan, np.float32)
+    # What came out
 
-        def record(results: list[TrialResult]) -> None:
-            study.table.add(results)
-            for result in results:
-                scores[lanes[result.trial_id]] = study.parts.objective.to_strategy(
-                    result.score, result.loss, len(study.data.valid[0])
-                )
-            num_diverged = sum(result.status == "diverged" for result in results)
-            self.progress.trials_done(len(results), num_diverged, study.table.best_score)
+    def _record_chunk(self, done: ChunkResult) -> list[Training]:
+        """Records a chunk, and returns what is to be trained now that it is known."""
+        histories = [self._histories[training.trial_id] for training in done.chunk.trainings]
+        for place, history in enumerate(histories):
+            history.add(done, place)
+        self._is_new = True
+        self._record([history.trial_id for history in histories if history.is_trained])
+        if time.perf_counter() > self._next_save:
+            self._save()
+        return self._go_on() if not self._asked[0].left else []
 
-        def record_chunk(done: ChunkResult) -> None:
-            ids = enumerate(done.chunk.trial_ids)
-            record([self._new(done, place, used[lanes[trial_id]], round) for place, trial_id in ids])
-            if time.perf_counter() > self._next_save:
-                self._save()
+    def _record(self, trial_ids: Sequence[int]) -> None:
+        """Puts trials into the table as they are now, and their scores where the strategy is told of them."""
+        table, objective = self.study.table, self.study.parts.objective
+        if not trial_ids:
+            return
+        num_before, results = len(table), [self._result(self._histories[trial_id]) for trial_id in trial_ids]
+        table.add(results)
+        for result in results:
+            asked = next(asked for asked in self._asked if result.trial_id in asked.left)
+            told = objective.to_strategy(result.score, result.loss, len(self.study.data.valid[0]))
+            asked.scores[asked.lanes[result.trial_id]] = told
+            asked.left.discard(result.trial_id)
+        num_diverged = sum(result.status == "diverged" for result in results)
+        self.progress.trials_done(len(table) - num_before, num_diverged, table.best_score)
 
-        known = [trial_id for trial_id in lanes if self.kept and trial_id in self.kept.trials.index]
-        if known:
-            record([self._known(trial_id, used[lanes[trial_id]]) for trial_id in known])
-        is_known = np.isin(plan.trial_id, known)
-        if (plan.active & ~is_known).any():
-            study.executor.train(plan._replace(active=plan.active & ~is_known), whole, record_chunk)
-        return scores
-
-    def _new(self, done: ChunkResult, place: int, used: Hparams, round: int) -> TrialResult:
-        """What one trial of a finished chunk came to. Only fresh trials are trained so far, so there is no parent."""
-        is_diverged = bool(done.diverged_step[place] >= 0)
-        curves = done.curves[place].astype(np.float64)
-        return self._result(
-            curves[np.isfinite(curves[:, 1])] if is_diverged else curves,
-            used,
-            trial_id=done.chunk.trial_ids[place],
-            status="diverged" if is_diverged else "complete",
-            round=round,
-            parent=None,
-            rung=self._rungs[done.chunk.rung],
-            finished_at=datetime.now(UTC),
-            seconds=done.seconds,
-            diverged_step=int(done.diverged_step[place]) if is_diverged else None,
-        )
-
-    def _known(self, trial_id: int, used: Hparams) -> TrialResult:
-        """What a trial came to whose result was kept."""
-        assert self.kept is not None
-        return self._result(self.kept.curves_of(trial_id), used, **self.kept.facts_of(trial_id))
-
-    def _result(self, curves: np.ndarray, used: Hparams, **facts: Any) -> TrialResult:
-        objective = self.study.parts.objective
-        score, loss = (np.nan, np.nan) if facts["status"] == "diverged" else objective.outcome(curves)
+    def _result(self, history: History) -> TrialResult:
+        """What a trial came to within its budget."""
+        objective, budget = self.study.parts.objective, history.budget
+        curves = mean_curve(history.curves_so_far)
+        is_diverged = history.diverged_step is not None and len(curves) < budget
+        score, loss = (np.nan, np.nan) if is_diverged else objective.outcome(curves)
+        whole = "complete" if budget == self.study.settings["epochs"] else "pruned"
         return TrialResult(
-            params={name: used[name] for name in self.study.space.entries if name in used},
+            trial_id=history.trial_id,
+            params={name: history.used[name] for name in self.study.space.entries if name in history.used},
             score=score,
             loss=loss,
+            status="diverged" if is_diverged else whole,
+            round=history.round,
+            parent=history.parent,
+            rung=self._rungs[self.study.job.ladder.rung(history.legs[-1].hparams)],
+            budget=budget,
             epochs=len(curves),
             best_epoch=objective.best_epoch(curves),
             curves=curves,
-            **facts,
+            seed_curves=tuple(history.curves_so_far),
+            diverged_step=history.diverged_step if is_diverged else None,
+            finished_at=history.finished_at,
+            seconds=history.seconds,
         )
+
+    # The folder
+
+    def _recall(self, trial_id: int) -> bool:
+        """Whether the folder tells what a trial comes to within its budget; if so, takes it from there."""
+        if self.kept is None or trial_id not in self.kept.trials.index:
+            return False
+        history, facts = self._histories[trial_id], self.kept.facts_of(trial_id)
+        curves = self.kept.curves_of(trial_id, self.study.num_seeds)
+        if min(map(len, curves)) < history.budget and facts["status"] != "diverged":
+            return False
+        history.curves, history.seconds = curves, facts["seconds"]
+        history.diverged_step, history.finished_at = facts["diverged_step"], facts["finished_at"]
+        return True
+
+    def _save(self) -> None:
+        """Writes the folder, and leaves it alone for so long that writing takes a twentieth of the time at most.
+
+        While a search that goes on is told what it had, the folder knows more than the table does.
+        """
+        began = time.perf_counter()
+        self.study.seconds = began - self._started_at
+        if self.kept and not self._is_new:
+            return
+        self.study.save()
+        ended = time.perf_counter()
+        self._next_save = ended + max(SECONDS_BETWEEN_SAVES, 20 * (ended - began))

@@ -1,6 +1,6 @@
 """The words of vtune as types. Imports nothing of vtune, so that every other module may import it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -165,20 +165,106 @@ class Rung(NamedTuple):
     accumulates: bool
 
 
+class Leg(NamedTuple):
+    """A stretch of a training under one set of hyperparameters.
+
+    Attributes:
+        trial_id: of the trial that trained it.
+        hparams: complete ones of that trial.
+        until: the number of epochs at its end, those of earlier legs included.
+    """
+
+    trial_id: int
+    hparams: Hparams
+    until: int
+
+
+Moment = tuple[int, int, int]
+"""A trial, a seed index, and the number of epochs that were trained under it."""
+
+
+class Training(NamedTuple):
+    """One trial to be trained on under one seed index.
+
+    Attributes:
+        legs: how its network comes about, from new weights on. The last one is to be trained; those before it are done,
+            by this trial or by those that it descends from, all of the same structure.
+        seed_index: fixes initial weights, data order and noise, in all legs.
+        is_kept: whether a later training may go on from where this one ends.
+    """
+
+    legs: tuple[Leg, ...]
+    seed_index: int = 0
+    is_kept: bool = False
+
+    @property
+    def trial_id(self) -> int:
+        """The trial that is trained."""
+        return self.legs[-1].trial_id
+
+    @property
+    def hparams(self) -> Hparams:
+        """The hyperparameters that it is trained with, complete ones."""
+        return self.legs[-1].hparams
+
+    @property
+    def start(self) -> int:
+        """How many epochs are done already."""
+        return self.legs[-2].until if len(self.legs) > 1 else 0
+
+    @property
+    def until(self) -> int:
+        """How many epochs are done at its end."""
+        return self.legs[-1].until
+
+    @property
+    def end(self) -> Moment:
+        """What names the weights at its end."""
+        return self.trial_id, self.seed_index, self.until
+
+    def cut(self, until: int) -> "Training":
+        """Returns the same as far as an epoch, without the pauses in which a trial waited to be trained further."""
+        whole = [
+            leg for leg, following in zip(self.legs, (*self.legs[1:], None), strict=True) if _is_last(leg, following)
+        ]
+        done = [leg for leg in whole if leg.until < until]
+        return self._replace(legs=(*done, whole[len(done)]._replace(until=until)))
+
+    @property
+    def before(self) -> "Training":
+        """What must have been trained before, where it does not begin with new weights."""
+        return self._replace(legs=self.legs[:-1], is_kept=True)
+
+
+def _is_last(leg: Leg, following: Leg | None) -> bool:
+    return following is None or following.trial_id != leg.trial_id
+
+
 class Chunk(NamedTuple):
-    """Trials of one rung and one budget, trained by the same calls: up to ``rung.lanes`` a device.
+    """Trainings of one rung that go the same way, trained by the same calls: up to ``rung.lanes`` a device.
 
     Attributes:
         rung: whose program trains them.
-        trial_ids: one a trial.
-        hparams: complete ones, one a trial.
-        budget: epochs to train.
+        trainings: one a trial; of the same seed index, start and end.
     """
 
     rung: Rung
-    trial_ids: tuple[int, ...]
-    hparams: tuple[Hparams, ...]
-    budget: int
+    trainings: tuple[Training, ...]
+
+    @property
+    def seed_index(self) -> int:
+        """Of all its trainings."""
+        return self.trainings[0].seed_index
+
+    @property
+    def start(self) -> int:
+        """How many epochs are done already."""
+        return self.trainings[0].start
+
+    @property
+    def until(self) -> int:
+        """How many epochs are done at its end."""
+        return self.trainings[0].until
 
 
 class ChunkResult(NamedTuple):
@@ -186,8 +272,8 @@ class ChunkResult(NamedTuple):
 
     Attributes:
         chunk: what was trained.
-        curves: at each epoch ``train_loss``, then what ``Task.metrics`` names; NaN from the epoch in which a trial
-            diverged.
+        curves: at each epoch from the first one trained ``train_loss``, then what ``Task.metrics`` names; NaN from the
+            epoch in which a trial diverged.
         diverged_step: number of the optimizer step that was not finite, from 0; -1 where all were.
         seconds: wall time of the chunk, compiling left out.
     """
@@ -200,20 +286,29 @@ class ChunkResult(NamedTuple):
 
 @runtime_checkable
 class Executor(Protocol):
-    """Trains plans; it knows no strategy and no store."""
+    """Trains trials; it knows no strategy and no store."""
 
-    def train(self, plan: Plan, hparams: Sequence[Hparams], on_chunk: Callable[[ChunkResult], None]) -> None:
-        """Trains the active trials of ``plan``, packed into chunks, and gives each finished chunk to ``on_chunk``.
+    def train(
+        self, trainings: Sequence[Training], on_chunk: Callable[[ChunkResult], Sequence[Training] | None]
+    ) -> None:
+        """Trains, packed into chunks, and gives each finished chunk to ``on_chunk``.
+
+        Weights at the end of a training that ``is_kept`` are kept for one that goes on from there; where they are not
+        at hand, as after a restart, all legs before are trained again, to the same bits.
 
         Args:
-            plan: what to train.
-            hparams: complete hyperparameters, one a row of the plan; those of inactive rows are not read.
-            on_chunk: called on the caller's thread, in the order in which chunks finish.
+            trainings: what to train.
+            on_chunk: called on the caller's thread, in the order in which chunks finish. What it returns is trained as
+                well: so a search goes on without waiting for all that is under way.
         """
         ...
 
-    def replay(self, hparams: Hparams, num_epochs: int) -> tuple[Rung, LaneState]:
+    def replay(self, training: Training) -> tuple[Rung, LaneState]:
         """Trains one trial again, to the same bits, and returns its rung and its lane on the host."""
+        ...
+
+    def keep_only(self, trial_ids: Collection[int]) -> None:
+        """Lets go of the weights of all other trials."""
         ...
 
     def describe(self) -> str:

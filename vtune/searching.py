@@ -45,6 +45,7 @@ def search(
     direction: str = "auto",
     select: str = "last",
     finalists: int = 0,
+    seeds_per_trial: int = 1,
     start: Any = None,
     seed: int = 0,
     folder: str | PathLike[str] | None = None,
@@ -83,6 +84,8 @@ def search(
         start: trials to begin with, ``[{"learning_rate": 0.01}]``, in which what is left out is drawn as in any other
             trial; or an older study (or its folder), of which the best 8 are tried first.
         finalists: 0: the winner is the trial with the best score.
+        seeds_per_trial: under how many seed indices each trial is trained; what is ranked, and told to the strategy, is
+            their mean. A seed index fixes initial weights, noise and data order, the same for all trials.
         seed: of the split, the sampled hyperparameters, the initial weights and the data order.
         folder: where to keep the trials; None keeps them in memory. A folder with a search that was interrupted, or
             that is to have more ``trials`` now, is continued: what it holds is not trained again, its ladder is kept,
@@ -114,7 +117,7 @@ def search(
         >>> len(study.trials)
         4
     """
-    _check_arguments(trials, epochs, finalists, seed, folder, chunk, executor)
+    _check_arguments(trials, epochs, finalists, seeds_per_trial, seed, folder, chunk, executor)
     trials, epochs, seed = int(trials), int(epochs), int(seed)
     chunk, root = chunk if chunk == "auto" else int(chunk), seed_words(seed)
     written, factory = Space.of(space), factory_of(strategy)
@@ -136,7 +139,8 @@ def search(
         "data_digest": parts.data.digest, "strategy": _name(factory), "trials": trials, "epochs": epochs,
         "optimizer": _name(optimizer), "loss": _name(loss), "metric": parts.objective.name,
         "is_maximized": parts.objective.is_maximized, "select": select, "start_from": source_of(start), "start": first,
-        "seed": seed, "chunk": chunk, "executor": executor, "mesh_devices": len(used) if executor == "mesh" else None,
+        "seed": seed, "seeds_per_trial": int(seeds_per_trial), "chunk": chunk, "executor": executor,
+        "mesh_devices": len(used) if executor == "mesh" else None,
         "matmul_precision": parts.recipe.matmul_precision,
     }  # fmt: skip
     if kept:
@@ -157,7 +161,7 @@ def search(
             shown.say(f"{len(kept.trials)} of {trials} trials are in {kept.path}; the search goes on there")
         shown.say(study.executor.describe())
         shown.begin(trials)
-        Loop(study, shown, first, kept).run(tried, root)
+        Loop(study, shown, tried, root, first, kept).run()
     if folder is not None and jax.process_count() > 1:
         multihost_utils.sync_global_devices("the folder is whole")  # one process writes it, and all may read it now
     return study
@@ -183,10 +187,11 @@ def _name(written: Any) -> str:
 
 
 def _check_arguments(
-    trials: Any, epochs: Any, finalists: Any, seed: Any, folder: Any, chunk: Any, executor: Any
+    trials: Any, epochs: Any, finalists: Any, seeds_per_trial: Any, seed: Any, folder: Any, chunk: Any, executor: Any
 ) -> None:
     check_count("trials", trials, least=1, example=256)
     check_count("epochs", epochs, least=1, example=20)
+    check_count("seeds_per_trial", seeds_per_trial, least=1, example=3)
     check_count("seed", seed, least=0, example=0)
     check_chunk(chunk)
     if not isinstance(folder, str | PathLike | None):

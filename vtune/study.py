@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 from jax import Array
 
 from vtune.data import Data
-from vtune.protocols import Executor
+from vtune.protocols import Executor, Leg, Training
 from vtune.results.plans import Plans
 from vtune.results.store import Folder
 from vtune.results.summary import summary, to_html
@@ -36,6 +36,7 @@ class Study:
         settings: what else was asked for.
         folder: where the trials are kept, or None.
         seconds: how long the search took.
+        lineages: how the network of each trial came about.
     """
 
     parts: Parts
@@ -46,6 +47,12 @@ class Study:
     settings: dict[str, Any]
     folder: Folder | None = None
     seconds: float = 0.0
+    lineages: dict[int, tuple[Leg, ...]] = field(default_factory=dict)
+
+    @property
+    def num_seeds(self) -> int:
+        """Under how many seed indices each trial is trained."""
+        return self.settings["seeds_per_trial"]
 
     @property
     def space(self) -> Space:
@@ -128,8 +135,8 @@ class Study:
         keeping the best weights of every trial would double the memory of the search.
         """
         best = self.table.best
-        epochs = self.parts.objective.ranked_epoch(best.curves)
-        return trained_module(self.executor, self.job, self.parts.usage.complete(best.params), epochs)
+        training = Training(self.lineages[best.trial_id]).cut(self.parts.objective.ranked_epoch(best.curves))
+        return trained_module(self.executor, self.job, training)
 
     @cached_property
     def test_score(self) -> float | None:

@@ -11,7 +11,7 @@ from vtune.data import Data
 from vtune.defaults import DEFAULTS
 from vtune.keys import seed_words
 from vtune.precision import float_precision
-from vtune.protocols import FRESH, Chunk, ChunkResult, LaneState, Plan, Rung
+from vtune.protocols import Chunk, ChunkResult, LaneState, Leg, Rung, Training
 from vtune.training.devices import kind_of
 from vtune.training.mlp import MLP
 from vtune.training.queue import ChunkQueue
@@ -39,16 +39,12 @@ def make_queue(space: Mapping[str, Any], data: Data | None = None, **options: An
     return make_executor(make_job(parts, root=ROOT, **settings), devices)
 
 
-def plan_of(hparams: Sequence[Mapping[str, Any]], epochs: int, ids: Sequence[int] | None = None) -> Plan:
-    """A plan that trains these trials fresh; the points play no part once hyperparameters are given."""
-    trial_ids = np.arange(len(hparams)) if ids is None else np.asarray(ids)
-    return Plan(
-        trial_id=trial_ids,
-        parent=np.full(len(hparams), FRESH),
-        points=np.zeros((len(hparams), 1), np.float32),
-        budget=np.full(len(hparams), epochs),
-        active=np.ones(len(hparams), bool),
-    )
+def trainings_of(
+    rows: Sequence[Mapping[str, Any]], epochs: int, ids: Sequence[int] | None = None, seed_index: int = 0
+) -> list[Training]:
+    """Trains these trials from new weights on."""
+    numbered = zip(range(len(rows)) if ids is None else ids, complete(rows), strict=True)
+    return [Training((Leg(trial_id, row, epochs),), seed_index) for trial_id, row in numbered]
 
 
 def complete(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -60,25 +56,27 @@ def train(
 ) -> dict[int, np.ndarray]:
     """Trains the trials and returns their curves by trial id."""
     results: list[ChunkResult] = []
-    queue.train(plan_of(rows, epochs, ids), complete(rows), results.append)
+    queue.train(trainings_of(rows, epochs, ids), results.append)
     return {
-        trial_id: result.curves[place] for result in results for place, trial_id in enumerate(result.chunk.trial_ids)
+        training.trial_id: curves
+        for result in results
+        for training, curves in zip(result.chunk.trainings, result.curves, strict=True)
     }
 
 
 def final_states(queue: ChunkQueue, rows: Sequence[Mapping[str, Any]], epochs: int) -> list[tuple[Rung, LaneState]]:
     """Trains the trials and returns rung and lane of each, in the order of the rows."""
     lanes: dict[int, tuple[Rung, LaneState]] = {}
-    for chunk in queue.job.chunks(plan_of(rows, epochs), complete(rows)):
+    for chunk in queue.job.chunks(trainings_of(rows, epochs)):
         *_, states = (jax.device_get(states) for states, _ in queue.workers[0].calls(chunk))
-        for place, trial_id in enumerate(chunk.trial_ids):
-            lanes[trial_id] = chunk.rung, jax.tree.map(lambda leaf, place=place: leaf[place], states)
+        for place, training in enumerate(chunk.trainings):
+            lanes[training.trial_id] = chunk.rung, jax.tree.map(lambda leaf, place=place: leaf[place], states)
     return [lanes[trial_id] for trial_id in range(len(rows))]
 
 
 def initial_lane(queue: ChunkQueue, row: Mapping[str, Any]) -> tuple[Rung, LaneState]:
     """Rung and lane of a trial before its first epoch."""
-    (chunk,) = queue.job.chunks(plan_of([row], 1), complete([row]))
+    (chunk,) = queue.job.chunks(trainings_of([row], 1))
     return chunk.rung, first_lane(queue, chunk)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.laws.population import ROOT, complete, digits, make_queue, plan_of, train
+from tests.laws.population import ROOT, digits, make_queue, train, trainings_of
 from vtune.keys import from_words
 from vtune.parameters import choice, integers, loguniform, reverse_loguniform
 from vtune.space import Space, sample_points
@@ -45,10 +45,10 @@ def assert_same_bits(curves, truth):
 
 def test_the_population_takes_several_rungs_and_full_and_part_filled_chunks(rows):
     queue = make_queue(SPACE.entries, trials=600)
-    chunks = queue.job.chunks(plan_of(rows, 1), complete(rows))
+    chunks = queue.job.chunks(trainings_of(rows, 1))
     assert len({chunk.rung for chunk in chunks}) >= 3
     assert {chunk.rung.is_shared for chunk in chunks} == {True, False}
-    fills = [len(chunk.trial_ids) / chunk.rung.lanes for chunk in chunks]
+    fills = [len(chunk.trainings) / chunk.rung.lanes for chunk in chunks]
     assert max(fills) == 1 > min(fills)
 
 
@@ -88,7 +88,7 @@ def test_within_another_chunk_size_company_does_not_matter_either(rows, chunk):
 @pytest.mark.parametrize("split", [(20,), (3, 6, 11), (1,) * 20])
 def test_segments_any_split_of_epochs_gives_the_same_bits(rows, split):
     queue = make_queue(SPACE.entries, trials=600)
-    chunk = max(queue.job.chunks(plan_of(rows, 20), complete(rows)), key=lambda chunk: len(chunk.trial_ids))
+    chunk = max(queue.job.chunks(trainings_of(rows, 20)), key=lambda chunk: len(chunk.trainings))
     states, curves = advance_by(queue, chunk, split)
     whole_states, whole_curves = advance_by(queue, chunk, (20,))
     np.testing.assert_array_equal(curves, whole_curves)

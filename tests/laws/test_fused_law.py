@@ -11,7 +11,7 @@ from flax import nnx
 import vtune
 from tests import user_models
 from tests.compilations import Compilations
-from tests.laws.population import digits, float64, plan_of
+from tests.laws.population import digits, float64, trainings_of
 from vtune.protocols import Plan
 from vtune.strategies import coarse_to_fine, random
 
@@ -115,9 +115,9 @@ def test_trained_by_the_queue_its_populations_have_its_scores(results, study):
     curves: dict[int, np.ndarray] = {}
 
     def keep(done):
-        curves.update(zip(done.chunk.trial_ids, done.curves, strict=True))
+        curves.update(zip([training.trial_id for training in done.chunk.trainings], done.curves, strict=True))
 
-    study.executor.train(plan_of(whole, EPOCHS), whole, keep)
+    study.executor.train(trainings_of(whole, EPOCHS), keep)
     ours = results.curves.reshape(len(rows), EPOCHS, -1)
     for trial_id, curve in curves.items():
         np.testing.assert_allclose(ours[trial_id][0, :2], curve[0, :2], rtol=1e-4)

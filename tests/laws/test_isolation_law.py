@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.laws.population import complete, digits, final_states, initial_lane, make_queue, plan_of, train
+from tests.laws.population import complete, digits, final_states, initial_lane, make_queue, train, trainings_of
 from vtune.data import Data
 from vtune.parameters import choice, loguniform
 from vtune.protocols import DIVERGED, IDLE, RUNNING
@@ -120,7 +120,7 @@ def test_a_diverged_lane_keeps_its_padding_at_zero(queue):
 
 def test_idle_lanes_fill_up_a_chunk_and_are_no_trials(queue):
     queue = make_queue(SPACE, targets(), optimizer="sgd", chunk=4)
-    (chunk,) = queue.job.chunks(plan_of(of_sgd()[:1], 2), complete(of_sgd()[:1]))
+    (chunk,) = queue.job.chunks(trainings_of(of_sgd()[:1], 2))
     *_, (states, curves) = queue.workers[0].calls(chunk)
     assert np.asarray(states.status).tolist() == [RUNNING, IDLE, IDLE, IDLE]
     assert np.asarray(states.step).tolist()[1:] == [0, 0, 0]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.laws.population import complete, digits, make_queue, plan_of, train
+from tests.laws.population import complete, digits, make_queue, train, trainings_of
 from vtune.defaults import DEFAULTS
 from vtune.parameters import choice, integers, loguniform, powers_of_two
 from vtune.protocols import Shapes
@@ -132,5 +132,5 @@ def test_a_longer_study_waits_for_its_rungs_and_does_not_change_a_shorter_ones_t
     data = digits()
     rows = sampled_rows(SPACE)[:2]
     queue = make_queue(SPACE, data)
-    chunks = queue.job.chunks(plan_of(rows, 1), complete(rows))
+    chunks = queue.job.chunks(trainings_of(rows, 1))
     assert {chunk.rung for chunk in chunks} == {queue.job.ladder.rung(row) for row in complete(rows)}

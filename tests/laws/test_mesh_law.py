@@ -17,7 +17,7 @@ import pytest
 
 import vtune
 from tests.compilations import Compilations
-from tests.laws.population import complete, digits, float64, make_queue, plan_of, train
+from tests.laws.population import digits, float64, make_queue, train, trainings_of
 from vtune.parameters import choice, integers, loguniform
 from vtune.progress import Silent
 
@@ -112,8 +112,8 @@ def test_a_chunk_of_the_mesh_has_the_lanes_of_all_its_devices():
     mesh = mesh_of(4, chunk=3)
     rows = [{**population(1)[0], "batch_size": 32} for _ in range(13)]
     results = []
-    mesh.train(plan_of(rows, 1), complete(rows), results.append)
-    assert [len(result.chunk.trial_ids) for result in results] == [12, 1]
+    mesh.train(trainings_of(rows, 1), results.append)
+    assert [len(result.chunk.trainings) for result in results] == [12, 1]
     states = mesh.worker._memory[results[0].chunk.rung]
     assert len(states.step.sharding.device_set) == 4
     assert states.step.shape == (12,)

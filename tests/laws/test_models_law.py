@@ -13,7 +13,7 @@ from flax import nnx
 
 import vtune
 from tests import user_models
-from tests.laws.population import complete, digits, final_states, float64, make_queue, plan_of, train
+from tests.laws.population import complete, digits, final_states, float64, make_queue, train, trainings_of
 from vtune.data import Data
 from vtune.keys import Purpose, from_words, seed_key
 from vtune.protocols import RUNNING
@@ -191,7 +191,7 @@ def test_the_best_model_of_a_call_that_must_be_told_to_train_is_in_evaluation_mo
 
 def test_half_precision_trains_and_stays_half_precision():
     queue = make_queue(TRAINING, digits(), model_fn=lambda rngs: HalfPrecision(rngs), **ON)
-    (chunk,) = queue.job.chunks(plan_of(rows := complete(alternating()[:2]), 4), rows)
+    (chunk,) = queue.job.chunks(trainings_of(alternating()[:2], 4))
     with jax.numpy_dtype_promotion("standard"):  # for this thread alone, so the chunk is trained by hand
         ((_, lane), _) = final_states(queue, rows, 2)
         curves = queue.workers[0].train(chunk).curves

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from vtune.results.tables import Table
 
-_FORMAT = "vtune study 2"
+_FORMAT = "vtune study 3"
 _STUDY, _TRIALS, _CURVES, _PLANS = "study.json", "trials.csv", "curves.csv", "plans.csv"
 
 _EXACT = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
@@ -32,7 +32,7 @@ class Held:
         record: what ``study.json`` tells.
         trials: one row a trial, best first. Types of hyperparameters are inferred from what is written, so the string
             "64" comes back as a number.
-        curves: one row an epoch of a trial.
+        curves: one row an epoch of a trial under a seed index.
         plans: what the strategy asked for: one row a trial of a plan.
     """
 
@@ -42,14 +42,15 @@ class Held:
     curves: pd.DataFrame
     plans: pd.DataFrame
 
-    def curves_of(self, trial_id: int) -> Float[np.ndarray, "epochs metrics"]:
-        """Returns the curves of a trial; of one that diverged at once, none."""
-        rows = self._curves_by_trial.get(trial_id)
-        return np.empty((0, self.curves.shape[1])) if rows is None else rows.sort_index().to_numpy(np.float64)
+    def curves_of(self, trial_id: int, num_seeds: int) -> list[Float[np.ndarray, "_epochs metrics"]]:
+        """Returns the curves of a trial under each seed index; of one that diverged at once, none."""
+        nothing = np.empty((0, self.curves.shape[1]))
+        return [self._curves_by_seed.get((trial_id, seed), nothing) for seed in range(num_seeds)]
 
     @cached_property
-    def _curves_by_trial(self) -> dict[Any, pd.DataFrame]:
-        return dict(iter(self.curves.groupby("trial_id")))
+    def _curves_by_seed(self) -> dict[Any, Float[np.ndarray, "_epochs metrics"]]:
+        groups = self.curves.sort_index().groupby(["trial_id", "seed"])
+        return {of: rows.to_numpy(np.float64) for of, rows in groups}
 
     def facts_of(self, trial_id: int) -> dict[str, Any]:
         """Returns what is known of a trial beside its hyperparameters and curves, as ``TrialResult`` names it."""
@@ -70,7 +71,7 @@ class Folder:
     """A place for one study, checked when it is made: nobody should train for an hour and then fail to write.
 
     It holds ``study.json`` (what was searched, and how), ``trials.csv`` (one row a trial, best first), ``curves.csv``
-    (one row an epoch of a trial) and ``plans.csv`` (what was asked for).
+    (one row an epoch of a trial under a seed index) and ``plans.csv`` (what was asked for).
 
     Attributes:
         path: where it is.
@@ -115,7 +116,7 @@ class Folder:
         """
         text = json.dumps({"format": _FORMAT, **record}, indent=2)
         _beside(self.path / _STUDY).write_text(text + "\n", encoding="utf-8")
-        for name, frame in {_PLANS: plans, _CURVES: table.curves, _TRIALS: table.top(len(table))}.items():
+        for name, frame in {_PLANS: plans, _CURVES: table.seed_curves, _TRIALS: table.top(len(table))}.items():
             _with_none_written(frame).to_csv(_beside(self.path / name))
             os.replace(_beside(self.path / name), self.path / name)
         os.replace(_beside(self.path / _STUDY), self.path / _STUDY)
@@ -159,7 +160,7 @@ def read_folder(path: str | PathLike[str]) -> Held:
         dtype={"parent": "Int64", "diverged_step": "Int64"},
         parse_dates=["finished_at"],
     )
-    curves = _read_table(folder / _CURVES, index=["trial_id", "epoch"])
+    curves = _read_table(folder / _CURVES, index=["trial_id", "seed", "epoch"])
     return Held(folder, record, trials, curves, _read_table(folder / _PLANS, index=["round", "trial_id"]))
 
 

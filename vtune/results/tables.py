@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vtune.defaults import is_missing
 
@@ -20,6 +20,7 @@ OUTCOMES = {
     "round": "int64",
     "parent": "Int64",  # pandas' integers that may be missing: a fresh trial has no parent
     "rung": "int64",
+    "budget": "int64",
     "epochs": "int64",
     "best_epoch": "int64",
     "diverged_step": "Int64",
@@ -28,8 +29,8 @@ OUTCOMES = {
 }
 """What ``Table.trials`` tells of a trial beside its hyperparameters: the columns and their types."""
 
-Rank = tuple[bool, float, float, int]
-"""What trials are sorted by, best first."""
+Rank = tuple[bool, int, float, float, int]
+"""What trials are sorted by, best first: only those of one budget are compared by their scores."""
 
 
 class TrialResult(NamedTuple):
@@ -44,12 +45,15 @@ class TrialResult(NamedTuple):
         round: the round of the strategy that asked for it.
         parent: the trial whose weights it started from; None where it started fresh.
         rung: number of its rung, in the order in which trials first needed them.
-        epochs: how many it trained.
+        budget: how many epochs it was offered.
+        epochs: how many its network was trained, by the trials that it descends from too.
         best_epoch: the epoch of its best score, counted from 1.
         finished_at: when, in UTC.
         seconds: wall time of the chunk that it trained in.
-        curves: one row an epoch, one column a metric.
+        curves: one row an epoch, one column a metric: the mean over seed indices. The epochs of the trials that it
+            descends from come first.
         diverged_step: the optimizer step, from 0, that was not finite and not taken; None where all were finite.
+        seed_curves: the curves under each seed index.
     """
 
     trial_id: int
@@ -60,12 +64,14 @@ class TrialResult(NamedTuple):
     round: int
     parent: int | None
     rung: int
+    budget: int
     epochs: int
     best_epoch: int
     finished_at: datetime
     seconds: float
     curves: Float[np.ndarray, "epochs metrics"]
     diverged_step: int | None = None
+    seed_curves: tuple[Float[np.ndarray, "_epochs metrics"], ...] = ()
 
 
 class Table:
@@ -85,7 +91,7 @@ class Table:
     Example:
         >>> from datetime import UTC
         >>> table = Table(["layers"], ["loss"], is_maximized=False)
-        >>> outcome = (0.5, 0.5, "complete", 0, None, 0, 1, 1, datetime.now(UTC), 2.0, np.array([[0.5]]))
+        >>> outcome = (0.5, 0.5, "complete", 0, None, 0, 1, 1, 1, datetime.now(UTC), 2.0, np.array([[0.5]]))
         >>> table.add([TrialResult(7, {"layers": 2}, *outcome)])
         >>> table.best.params, table.trials.loc[7, "score"]
         ({'layers': 2}, np.float64(0.5))
@@ -122,6 +128,18 @@ class Table:
         return self._curves.copy(deep=False)
 
     @property
+    def seed_curves(self) -> pd.DataFrame:
+        """The curves under each seed index, indexed by ``trial_id``, ``seed`` and ``epoch``."""
+        results = [
+            (result.trial_id, seed, curve) for result in self._sorted_results() for seed, curve in _by_seed(result)
+        ]
+        frames = _stacked([curve for *_, curve in results], len(self.metrics))
+        lengths = [len(curve) for *_, curve in results]
+        keys = [np.repeat(np.array([row[i] for row in results], np.int64), lengths) for i in range(2)]
+        index = pd.MultiIndex.from_arrays([*keys, _epochs(lengths)], names=["trial_id", "seed", "epoch"])
+        return pd.DataFrame(frames, index, list(self.metrics))
+
+    @property
     def best(self) -> TrialResult:
         """The best trial so far.
 
@@ -141,7 +159,11 @@ class Table:
         return None if not self._ranks or self._ranks[0][0] else self.best.score
 
     def ranking(self) -> list[int]:
-        """Returns the ids of all trials, best first: by score, then loss, then id; diverged ones last, by id."""
+        """Returns the ids of all trials, best first; diverged ones last, by id.
+
+        Those with the largest budget come first, as scores after unlike numbers of epochs tell nothing; then it is by
+        score, loss and id.
+        """
         return [rank[-1] for rank in self._ranks]
 
     def result(self, trial_id: int) -> TrialResult:
@@ -182,10 +204,10 @@ class Table:
         results = self._sorted_results()
         lengths = [len(result.curves) for result in results]
         trial_ids = np.repeat(np.array([result.trial_id for result in results], np.int64), lengths)
-        epochs = np.concatenate([np.arange(0), *(np.arange(1, length + 1) for length in lengths)])
-        index = pd.MultiIndex.from_arrays([trial_ids, epochs], names=["trial_id", "epoch"])
-        rows = np.concatenate([np.empty((0, len(self.metrics))), *(result.curves for result in results)])
-        return pd.DataFrame(rows, index, list(self.metrics))
+        index = pd.MultiIndex.from_arrays([trial_ids, _epochs(lengths)], names=["trial_id", "epoch"])
+        return pd.DataFrame(
+            _stacked([result.curves for result in results], len(self.metrics)), index, list(self.metrics)
+        )
 
     def _sorted_results(self) -> list[TrialResult]:
         return [self._results[trial_id] for trial_id in sorted(self._results)]
@@ -193,9 +215,10 @@ class Table:
     def _rank(self, result: TrialResult) -> Rank:
         """Sorts where the score is not finite last; one place maps non-finite to worst."""
         if not math.isfinite(result.score):
-            return (True, 0.0, 0.0, result.trial_id)
+            return (True, 0, 0.0, 0.0, result.trial_id)
         score = -result.score if self.is_maximized else result.score
-        return (False, float(score), float(result.loss) if math.isfinite(result.loss) else math.inf, result.trial_id)
+        loss = float(result.loss) if math.isfinite(result.loss) else math.inf
+        return (False, -result.budget, float(score), loss, result.trial_id)
 
     def _forget(self, trial_id: int) -> None:
         if trial_id in self._results:
@@ -223,6 +246,20 @@ def check_column_names(names: Iterable[str]) -> None:
             f'the space has a hyperparameter named "{taken[0]}", which is a column of study.trials already; '
             f'write another name, such as "my_{taken[0]}"'
         )
+
+
+def _by_seed(result: TrialResult) -> Iterable[tuple[int, Float[np.ndarray, "_epochs metrics"]]]:
+    return enumerate(result.seed_curves or (result.curves,))
+
+
+def _epochs(lengths: Sequence[int]) -> Int[np.ndarray, " rows"]:
+    return np.concatenate([np.arange(0), *(np.arange(1, length + 1) for length in lengths)])
+
+
+def _stacked(
+    curves: Sequence[Float[np.ndarray, "_epochs metrics"]], num_metrics: int
+) -> Float[np.ndarray, "rows metrics"]:
+    return np.concatenate([np.empty((0, num_metrics)), *curves])
 
 
 def _column(values: Sequence[Any]) -> pd.Series:

@@ -25,7 +25,7 @@ class Dealer:
         table: CostTable,
         num_rows: int,
     ):
-        """Takes the chunks of a plan.
+        """Takes the first chunks.
 
         Args:
             chunks: in the order in which those of a rung are dealt.
@@ -34,13 +34,21 @@ class Dealer:
             table: what to expect of a program before it was timed.
             num_rows: of an epoch.
         """
-        self._places, self._table, self._num_rows = set(places), table, num_rows
+        self._places, self._table, self._num_rows, self._program = set(places), table, num_rows, program
         self._waiting: dict[Rung, deque[Chunk]] = {}
-        for chunk in chunks:
-            self._waiting.setdefault(chunk.rung, deque()).append(chunk)
-        self._programs = {rung: program(rung) for rung in self._waiting}
-        self._taken_by: dict[Rung, set[Place]] = {rung: set() for rung in self._waiting}
+        self._programs: dict[Rung, Program] = {}
+        self._taken_by: dict[Rung, set[Place]] = {}
         self._lock = threading.Lock()
+        self.add(chunks)
+
+    def add(self, chunks: Iterable[Chunk]) -> None:
+        """Takes further chunks."""
+        with self._lock:
+            for chunk in chunks:
+                if chunk.rung not in self._programs:
+                    self._programs[chunk.rung] = self._program(chunk.rung)
+                    self._taken_by[chunk.rung] = set()
+                self._waiting.setdefault(chunk.rung, deque()).append(chunk)
 
     def take(self, place: Place) -> Chunk | None:
         """Returns the next chunk for a place; None where nothing waits that it had better do now.
@@ -53,11 +61,6 @@ class Dealer:
                 return None
             self._taken_by[rung].add(place)
             return self._waiting[rung].popleft()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether every chunk has been dealt. Until then a device that was given nothing should ask again."""
-        return not any(self._waiting.values())
 
     def _choose(self, place: Place) -> Rung | None:
         waiting = [rung for rung, chunks in self._waiting.items() if chunks]
@@ -74,7 +77,7 @@ class Dealer:
         """The seconds of what waits at a rung."""
         program = self._programs[rung]
         seconds = program.epoch_seconds or epoch_seconds(self._table, program.state_bytes, self._num_rows)
-        return seconds * sum(chunk.budget for chunk in self._waiting[rung])
+        return seconds * sum(chunk.until - chunk.start for chunk in self._waiting[rung])
 
     def _compile_seconds(self, rung: Rung) -> float:
         return self._programs[rung].compile_seconds or self._table.compile_seconds

@@ -70,8 +70,12 @@ def device_bytes(device: Device) -> int:
     kind = kind_of(device)
     if kind.is_accelerator:
         return kind.memory_bytes
-    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return host // len(jax.local_devices())
+    return host_bytes() // len(jax.local_devices())
+
+
+def host_bytes() -> int:
+    """Returns the bytes of this machine's own memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def workers_per_device(devices: Sequence[Device]) -> int:

@@ -1,7 +1,7 @@
 """What a study trains, whoever trains it: its recipe, its ladder, its rows, and the programs that follow from them."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +10,7 @@ from jaxtyping import UInt32
 
 from vtune.arrays import Part
 from vtune.data import Data
-from vtune.protocols import FRESH, Chunk, Hparams, Plan, Rung
+from vtune.protocols import Chunk, Hparams, Rung, Training
 from vtune.training.devices import Device, device_bytes
 from vtune.training.ladder import Ladder
 from vtune.training.programs import Program, Signature, epochs_per_call, fingerprint, program
@@ -27,7 +27,6 @@ class Job:
         traced: name and dtype of each hyperparameter that is data.
         data: rows to train and to measure on.
         root: words of the study's root key.
-        seed_index: which of the study's seeds.
     """
 
     recipe: Recipe
@@ -35,34 +34,23 @@ class Job:
     traced: tuple[tuple[str, str], ...]
     data: Data
     root: UInt32[np.ndarray, "2"]
-    seed_index: int = 0
 
-    def chunks(self, plan: Plan, hparams: Sequence[Hparams], parts: int = 1) -> list[Chunk]:
-        """Packs the active trials of a plan into chunks of one rung and one budget, in the order of the plan.
+    def chunks(self, trainings: Iterable[Training], parts: int = 1) -> list[Chunk]:
+        """Packs trainings into full chunks, in their order; what does not fill the last one makes a smaller one.
 
         Args:
-            plan: of fresh trials.
-            hparams: complete ones, one a row of the plan.
+            trainings: what to train.
             parts: how many times the lanes of its rung a chunk may have.
-
-        Raises:
-            ValueError: for a plan that continues trials, whose weights nobody keeps.
         """
-        if np.any((np.asarray(plan.parent) != FRESH) & np.asarray(plan.active)):
-            raise ValueError("this plan continues trials, but executors train fresh ones. Set parent=FRESH.")
-        groups: dict[tuple[Rung, int], list[int]] = {}
-        for lane in np.flatnonzero(plan.active).tolist():
-            groups.setdefault((self.ladder.rung(hparams[lane]), int(plan.budget[lane])), []).append(lane)
-        ids = np.asarray(plan.trial_id).tolist()
+        groups: dict[tuple[Rung, int, int, int], list[Training]] = {}
+        for training in trainings:
+            way = training.seed_index, training.start, training.until
+            groups.setdefault((self.ladder.rung(training.hparams), *way), []).append(training)
         return [
-            Chunk(rung, tuple(ids[lane] for lane in lanes), tuple(hparams[lane] for lane in lanes), budget)
-            for (rung, budget), members in groups.items()
-            for lanes in (members[i : i + parts * rung.lanes] for i in range(0, len(members), parts * rung.lanes))
+            Chunk(rung, tuple(members[first : first + parts * rung.lanes]))
+            for (rung, *_), members in groups.items()
+            for first in range(0, len(members), parts * rung.lanes)
         ]
-
-    def alone(self, hparams: Hparams, num_epochs: int) -> Chunk:
-        """Returns a chunk with one trial in it."""
-        return Chunk(self.ladder.rung(hparams), (0,), (hparams,), num_epochs)
 
     def program(self, rung: Rung) -> Program:
         """Returns the program of a rung for these data."""

@@ -4,20 +4,22 @@ It compiles once for all of them, and uses no threads. Scores agree with the que
 for bit: XLA makes another program for several devices than for one.
 """
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from vtune.protocols import ChunkResult, Hparams, LaneState, Plan, Rung
+from vtune.protocols import Chunk, ChunkResult, LaneState, Rung, Training
 from vtune.training.devices import Device, describe, own
 from vtune.training.job import Job
 from vtune.training.places import DeviceMesh
+from vtune.training.weights import Weights
 from vtune.training.worker import Worker
 
 
 @dataclass(frozen=True)
 class Lockstep:
-    """Trains plans of fresh trials on a mesh; an ``Executor``.
+    """Trains on a mesh; an ``Executor``.
 
     Where JAX is distributed over several processes, all of them make the same calls with the same arguments, and all of
     them are told every result.
@@ -30,21 +32,31 @@ class Lockstep:
     job: Job
     devices: Sequence[Device]
 
-    def train(self, plan: Plan, hparams: Sequence[Hparams], on_chunk: Callable[[ChunkResult], None]) -> None:
-        """Trains the active trials of ``plan``; see ``Executor.train``.
+    def train(
+        self, trainings: Sequence[Training], on_chunk: Callable[[ChunkResult], Sequence[Training] | None]
+    ) -> None:
+        """Trains, packed into chunks; see ``Executor.train``.
 
         Raises:
-            ValueError: for a plan that continues trials, and for chunks that are larger than the device's memory.
+            ValueError: for chunks that are larger than the device's memory.
         """
-        chunks = self.job.chunks(plan, hparams, parts=len(self.devices))
-        self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), own(self.devices))
-        for chunk in chunks:
-            on_chunk(self.worker.train(chunk))
+        waiting = deque(self._chunks(trainings))
+        while waiting:
+            waiting.extend(self._chunks(on_chunk(self.worker.train(waiting.popleft())) or ()))
 
-    def replay(self, hparams: Hparams, num_epochs: int) -> tuple[Rung, LaneState]:
+    def replay(self, training: Training) -> tuple[Rung, LaneState]:
         """Trains one trial again, to the same bits, and returns its rung and its lane on the host."""
-        chunk = self.job.alone(hparams, num_epochs)
-        return chunk.rung, self.worker.first_lane(chunk)
+        (chunk,) = self._chunks([training])
+        return chunk.rung, self.worker.lanes_after(chunk)[0]
+
+    def keep_only(self, trial_ids: Collection[int]) -> None:
+        """Lets go of the weights of all other trials."""
+        self.worker.weights.keep_only(trial_ids)
+
+    def _chunks(self, trainings: Sequence[Training]) -> list[Chunk]:
+        chunks = self.job.chunks(trainings, parts=len(self.devices))
+        self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), own(self.devices))
+        return chunks
 
     def describe(self) -> str:
         """Returns the plan in one line."""
@@ -53,4 +65,4 @@ class Lockstep:
     @cached_property
     def worker(self) -> Worker:
         """All devices together."""
-        return Worker(DeviceMesh(tuple(self.devices)), self.job)
+        return Worker(DeviceMesh(tuple(self.devices)), self.job, Weights())

@@ -5,18 +5,19 @@ whenever it runs. So the bits do not depend on how many devices there are or on 
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from queue import SimpleQueue
 from typing import Any
 
-from vtune.protocols import ChunkResult, Hparams, LaneState, Plan, Rung
+from vtune.protocols import Chunk, ChunkResult, LaneState, Rung, Training
 from vtune.training.cost import cost_table
 from vtune.training.dealer import Dealer
 from vtune.training.devices import Device, describe, kind_of, workers_per_device
 from vtune.training.job import Job
 from vtune.training.places import OneDevice
+from vtune.training.weights import Weights
 from vtune.training.worker import Worker
 
 _IDLE_SECONDS = 0.05
@@ -25,7 +26,7 @@ _IDLE_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class ChunkQueue:
-    """Trains plans of fresh trials on local devices; an ``Executor``.
+    """Trains on local devices; an ``Executor``.
 
     Attributes:
         job: what is trained.
@@ -35,56 +36,73 @@ class ChunkQueue:
     job: Job
     devices: Sequence[Device]
 
-    def train(self, plan: Plan, hparams: Sequence[Hparams], on_chunk: Callable[[ChunkResult], None]) -> None:
-        """Trains the active trials of ``plan``; see ``Executor.train``.
+    def train(
+        self, trainings: Sequence[Training], on_chunk: Callable[[ChunkResult], Sequence[Training] | None]
+    ) -> None:
+        """Trains, packed into chunks; see ``Executor.train``.
 
         Raises:
-            ValueError: for a plan that continues trials, and for chunks that are larger than the device's memory.
+            ValueError: for chunks that are larger than the device's memory.
         """
-        chunks = self.job.chunks(plan, hparams)
-        self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), self.devices[0])
+        chunks = self._chunks(trainings)
         table = cost_table(kind_of(self.devices[0]))
         places = {OneDevice(device) for device in self.devices}
         dealer = Dealer(chunks, places, self.job.program, table, self.job.data.num_train)
-        results, stop = SimpleQueue(), threading.Event()
+        results, stop, num_open = SimpleQueue(), threading.Event(), len(chunks)
         threads = [threading.Thread(target=_work, args=(w, dealer, results, stop), daemon=True) for w in self.workers]
         try:
             for thread in threads:
                 thread.start()
-            for _ in chunks:
+            while num_open:
                 result = results.get()
                 if isinstance(result, BaseException):
                     raise result
-                on_chunk(result)
+                more = self._chunks(on_chunk(result) or ())
+                dealer.add(more)
+                num_open += len(more) - 1
         finally:
             stop.set()
             for thread in threads:
                 if thread.ident is not None:  # it was started
                     thread.join()
 
-    def replay(self, hparams: Hparams, num_epochs: int) -> tuple[Rung, LaneState]:
+    def replay(self, training: Training) -> tuple[Rung, LaneState]:
         """Trains one trial again, to the same bits, and returns its rung and its lane on the host."""
-        chunk = self.job.alone(hparams, num_epochs)
-        return chunk.rung, self.workers[0].first_lane(chunk)
+        (chunk,) = self.job.chunks([training])
+        return chunk.rung, self.workers[0].lanes_after(chunk)[0]
+
+    def keep_only(self, trial_ids: Collection[int]) -> None:
+        """Lets go of the weights of all other trials."""
+        self.weights.keep_only(trial_ids)
 
     def describe(self) -> str:
         """Returns the plan in one line."""
         return self.job.describe(describe(self.devices), len(self.devices))
 
+    def _chunks(self, trainings: Sequence[Training]) -> list[Chunk]:
+        chunks = self.job.chunks(trainings)
+        self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), self.devices[0])
+        return chunks
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Of trials that may be trained further, whichever device trained them."""
+        return Weights()
+
     @cached_property
     def workers(self) -> list[Worker]:
         """One a device. A CPU that was not split into a device a core gets a worker a core."""
         return [
-            Worker(OneDevice(device), self.job)
+            Worker(OneDevice(device), self.job, self.weights)
             for _ in range(workers_per_device(self.devices))
             for device in self.devices
         ]
 
 
 def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threading.Event) -> None:
-    """Trains chunks until all are dealt; an error goes to the caller's thread."""
+    """Trains chunks until told to stop; an error goes to the caller's thread."""
     try:
-        while not (stop.is_set() or dealer.is_empty):
+        while not stop.is_set():
             chunk = dealer.take(worker.place)
             if chunk is None:
                 stop.wait(_IDLE_SECONDS)

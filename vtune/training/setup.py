@@ -61,6 +61,11 @@ class Parts(NamedTuple):
     findings: Findings
     usage: Usage
 
+    @property
+    def inherited(self) -> frozenset[str]:
+        """What a trial takes over from its parent: the sizes and constants that its weights, and its program, have."""
+        return frozenset({*self.findings.structural, *self.findings.sizes, "batch_size"})
+
     def planner(self, *, trials: int, epochs: int, kind: DeviceKind, chunk: int | str) -> Planner:
         """Returns what plans ladders.
 

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from vtune.data import Data
 from vtune.keys import IMPLEMENTATION
-from vtune.protocols import Executor, Hparams
+from vtune.protocols import Executor, Training
 from vtune.scaling import Units
 from vtune.training.job import Job
 from vtune.training.losses import RowLoss
@@ -45,19 +45,18 @@ class Standardized(nnx.Module):
         return Units(self.y_mean[...], self.y_scale[...]).restore(outputs)
 
 
-def trained_module(executor: Executor, job: Job, hparams: Hparams, num_epochs: int) -> Callable[..., Array]:
-    """Returns the Flax module of a trial as it was after some epochs, by training it again to the same bits.
+def trained_module(executor: Executor, job: Job, training: Training) -> Callable[..., Array]:
+    """Returns the Flax module at the end of a training, by going through it again to the same bits.
 
     It takes x as the user has it, and puts targets out in their own units, also where the data are standardized.
 
     Args:
         executor: what trained it.
         job: what it trained.
-        hparams: complete ones of the trial.
-        num_epochs: how many.
+        training: of the trial, as long as its network is to be trained.
     """
-    _, lane = executor.replay(hparams, num_epochs)
-    network = job.recipe.network()
+    _, lane = executor.replay(training)
+    network, hparams = job.recipe.network(), training.hparams
     true_shapes = jax.eval_shape(
         lambda key: network.init(key, hparams), jax.eval_shape(lambda: jax.random.key(0, impl=IMPLEMENTATION))
     )

@@ -12,15 +12,18 @@ import numpy as np
 from jax import Array
 
 from vtune.precision import float_precision
-from vtune.protocols import Chunk, ChunkResult, LaneState, Rung
+from vtune.protocols import IDLE, Chunk, ChunkResult, LaneState, Rung
 from vtune.training.cost import cost_table, epoch_seconds
 from vtune.training.engine import ChunkInputs, Rows
 from vtune.training.job import Job
 from vtune.training.places import Place
 from vtune.training.programs import Program, data_orders
+from vtune.training.weights import Weights
 
 _CALL_SECONDS = 1.0
 """What one call of a program aims at, so that a search can report, and stop, in between."""
+
+_KEPT_WINDOWS = 4
 
 
 @dataclass(frozen=True)
@@ -30,18 +33,20 @@ class Worker:
     Attributes:
         place: a device, or a mesh of several.
         job: what is trained.
+        weights: of trials that may be trained further.
     """
 
     place: Place
     job: Job
+    weights: Weights
 
     def train(self, chunk: Chunk, is_stopped: Callable[[], bool] = lambda: False) -> ChunkResult:
         """Trains a chunk to its budget, or as far as it got when told to stop."""
         with float_precision(self.job.data.dtype):
             self.job.program(chunk.rung).on(self.place)
-            started, trials = time.perf_counter(), slice(len(chunk.trial_ids))
-            curves, diverged_step = [], np.empty(0, np.int32)
-            for states, part in self.calls(chunk):
+            begun, started = self._begin(chunk), time.perf_counter()
+            trials, curves, diverged_step = slice(len(chunk.trainings)), [], np.empty(0, np.int32)
+            for states, part in self._calls(chunk, begun):
                 curves.append(part)
                 diverged_step = self.place.fetch(states.diverged_step).copy()
                 if is_stopped():
@@ -49,25 +54,30 @@ class Worker:
         seconds = time.perf_counter() - started
         return ChunkResult(chunk, np.concatenate(curves, axis=1)[trials], diverged_step[trials], seconds)
 
-    def first_lane(self, chunk: Chunk) -> LaneState:
-        """Trains a chunk to its budget and returns its first lane, on the host."""
+    def lanes_after(self, chunk: Chunk) -> list[LaneState]:
+        """Trains a chunk and returns its lanes as they are then, on the host."""
         with float_precision(self.job.data.dtype):
-            last = deque((states for states, _ in self.calls(chunk)), maxlen=1)
-            return jax.tree.map(lambda leaf: self.place.fetch(leaf)[0].copy(), last.pop())
+            (states,) = deque((states for states, _ in self.calls(chunk)), maxlen=1)
+            return self._lanes(chunk, states)
 
     def calls(self, chunk: Chunk) -> Iterator[tuple[LaneState, np.ndarray]]:
         """Trains a chunk call by call; yields its lanes, valid until the next call, and the curves of the call."""
+        return self._calls(chunk, self._begin(chunk))
+
+    def _calls(self, chunk: Chunk, states: LaneState) -> Iterator[tuple[LaneState, np.ndarray]]:
         program, put = self.job.program(chunk.rung), self.place.put
         advance, inputs = program.on(self.place), self.inputs(program, chunk)
-        states, epoch, window = self._take_memory(program), 0, self.job.signature.epochs_per_call
-        while epoch < chunk.budget:
+        epoch, window = chunk.start, self.job.signature.epochs_per_call
+        while epoch < chunk.until:
             started = time.perf_counter()
-            count = min(chunk.budget - epoch, window - epoch % window, self._epochs_at_once(program))
-            inputs = inputs._replace(orders=self._orders(epoch // window))
+            count = min(chunk.until - epoch, window - epoch % window, self._epochs_at_once(program))
+            inputs = inputs._replace(orders=self._orders(chunk.seed_index, epoch // window))
             states, curves = advance(states, inputs, put(np.int32(epoch)), put(np.int32(count)))
             yield states, self.place.fetch(curves)[:, :count]
             program.epoch_seconds = (time.perf_counter() - started) / count
             epoch += count
+        if any(training.is_kept for training in chunk.trainings):
+            self._keep(chunk, states)
         self._memory[chunk.rung] = states
 
     def _epochs_at_once(self, program: Program) -> int:
@@ -79,17 +89,19 @@ class Worker:
 
     def inputs(self, program: Program, chunk: Chunk) -> ChunkInputs:
         """Returns what the first call of a chunk is given; lanes without a trial repeat the first one, idle."""
-        num_trials, lanes = len(chunk.trial_ids), chunk.rung.lanes * self.place.parts
-        rows = [*chunk.hparams, *[chunk.hparams[0]] * (lanes - num_trials)]
+        num_trials, lanes = len(chunk.trainings), self._num_lanes(chunk)
+        rows = [training.hparams for training in chunk.trainings] + [chunk.trainings[0].hparams] * (lanes - num_trials)
         columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in program.traced}
         columns, is_active = self.place.put_lanes((columns, np.arange(lanes) < num_trials))
-        return ChunkInputs(columns, is_active, orders=self._orders(0), **self._constants)
+        seed_index = self.place.put(np.int32(chunk.seed_index))
+        orders = self._orders(chunk.seed_index, 0)
+        return ChunkInputs(columns, is_active, seed_index=seed_index, orders=orders, **self._constants)
 
     @cached_property
     def _constants(self) -> dict[str, Any]:
         """What the inputs of all chunks have in common, by name."""
         train, valid = (Rows(*map(self.place.put, part)) for part in self.job.data.scaled)
-        numbers = {"root": self.job.root, "seed_index": np.int32(self.job.seed_index), "units": self.job.data.y_units}
+        numbers = {"root": self.job.root, "units": self.job.data.y_units}
         return {"train": train, "valid": valid, **self.place.put(numbers)}
 
     @cached_property
@@ -98,8 +110,41 @@ class Worker:
         return {}
 
     @cached_property
-    def _known_orders(self) -> dict[int, Array]:
+    def _known_orders(self) -> dict[tuple[int, int], Array]:
         return {}
+
+    def _num_lanes(self, chunk: Chunk) -> int:
+        return chunk.rung.lanes * self.place.parts
+
+    def _begin(self, chunk: Chunk) -> LaneState:
+        """Returns the lanes that the first call is given: those that earlier trainings left, or memory for new ones."""
+        if chunk.start == 0:
+            return self._take_memory(self.job.program(chunk.rung))
+        self._memory.clear()
+        lanes = self._lanes_before(chunk)
+        idle = lanes[0]._replace(status=np.full_like(lanes[0].status, IDLE))
+        lanes += [idle] * (self._num_lanes(chunk) - len(lanes))
+        return self.place.put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *lanes))
+
+    def _lanes_before(self, chunk: Chunk) -> list[LaneState]:
+        """Returns where the trainings of a chunk go on from; what is not known any more is trained again."""
+        needed = {training.before.end: training.before for training in chunk.trainings}
+        lanes = {end: lane for end, before in needed.items() if (lane := self.weights.get(before)) is not None}
+        missing = [before for end, before in needed.items() if end not in lanes]
+        for lost in self.job.chunks(missing, self.place.parts):
+            lanes.update(zip((training.end for training in lost.trainings), self.lanes_after(lost), strict=True))
+        return [lanes[training.before.end] for training in chunk.trainings]
+
+    def _lanes(self, chunk: Chunk, states: LaneState) -> list[LaneState]:
+        """Returns the lanes of a chunk on the host."""
+        fetched = jax.tree.map(self.place.fetch, states)
+        places = range(len(chunk.trainings))
+        return [jax.tree.map(lambda leaf, place=place: leaf[place].copy(), fetched) for place in places]
+
+    def _keep(self, chunk: Chunk, states: LaneState) -> None:
+        for training, lane in zip(chunk.trainings, self._lanes(chunk, states), strict=True):
+            if training.is_kept:
+                self.weights.put(training, lane)
 
     def _take_memory(self, program: Program) -> LaneState:
         lent = self._memory.pop(program.rung, None)
@@ -111,13 +156,13 @@ class Worker:
             jax.tree.map(lambda leaf: np.zeros((leaf.shape[0] * parts, *leaf.shape[1:]), leaf.dtype), program.states)
         )
 
-    def _orders(self, window: int) -> Array:
-        """The orders of the epochs of one window, of which the last two are kept."""
-        if window not in self._known_orders:
+    def _orders(self, seed_index: int, window: int) -> Array:
+        """The orders of the epochs of one window, of which the last few are kept."""
+        if (seed_index, window) not in self._known_orders:
             count = self.job.signature.epochs_per_call
-            numbers = self.job.root, np.int32(self.job.seed_index), np.int32(window * count)
+            numbers = self.job.root, np.int32(seed_index), np.int32(window * count)
             orders = data_orders(*self.place.put(numbers), num_rows=self.job.data.num_train, num_epochs=count)
-            self._known_orders[window] = self.place.put(orders)
-            for old in list(self._known_orders)[:-2]:
+            self._known_orders[seed_index, window] = self.place.put(orders)
+            for old in list(self._known_orders)[:-_KEPT_WINDOWS]:
                 del self._known_orders[old]
-        return self._known_orders[window]
+        return self._known_orders[seed_index, window]
