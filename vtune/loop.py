@@ -137,9 +137,10 @@ class Loop:
             study.plans.add(self._as_it_runs(asked))
         plan = study.plans.plan(round, asked)
         lanes = {int(plan.trial_id[lane]): int(lane) for lane in np.flatnonzero(plan.active)}
-        for (trial_id, lane), row in zip(lanes.items(), self._rows(plan, list(lanes.values())), strict=True):
-            parent, budget, point = int(plan.parent[lane]), int(plan.budget[lane]), np.asarray(plan.points)[lane]
-            self._open_history(trial_id, parent, row, point, budget, round)
+        for lane, row in sorted(
+            self._rows(plan, list(lanes.values())).items(), key=lambda held: goes_on(plan, held[0])
+        ):
+            self._open_history(plan, lane, row, round)
         self._asked.append(Asked(plan, lanes, np.full(len(plan.active), np.nan, np.float32), set(lanes)))
         self._num_asked += 1
         known = [trial_id for trial_id in lanes if self._recall(trial_id)]
@@ -155,13 +156,12 @@ class Loop:
     def _can_go_on(self, trial_id: int) -> bool:
         return self._histories[trial_id].budget < self.study.settings["epochs"]
 
-    def _open_history(
-        self, trial_id: int, parent: int, row: dict[str, Any], point: np.ndarray, budget: int, round: int
-    ) -> None:
+    def _open_history(self, plan: Plan, lane: int, row: dict[str, Any], round: int) -> None:
         """Begins the history of a new trial, or the next leg of one that goes on."""
         usage, study = self.study.parts.usage, self.study
+        trial_id, parent, point = int(plan.trial_id[lane]), int(plan.parent[lane]), np.asarray(plan.points)[lane]
         used = usage.used(row)
-        leg = Leg(trial_id, usage.complete(used), budget)
+        leg = Leg(trial_id, usage.complete(used), int(plan.budget[lane]))
         self._rungs.setdefault(study.job.ladder.rung(leg.hparams), len(self._rungs))
         if parent == trial_id:
             self._histories[trial_id].legs += (leg,)
@@ -184,10 +184,9 @@ class Loop:
             points[lane] = np.where(np.isnan(point), points[lane], point)
         for lane in np.flatnonzero(asked.active & (asked.parent != FRESH)).tolist():
             point = self._histories[int(asked.parent[lane])].point
-            is_own = asked.parent[lane] == asked.trial_id[lane]
-            points[lane] = np.where(is_own | self._is_inherited, point, points[lane])
+            points[lane] = np.where(goes_on(asked, lane) | self._is_inherited, point, points[lane])
         lanes = np.flatnonzero(asked.active)
-        used = [usage.used(row) for row in self._rows(asked._replace(points=points), lanes.tolist())]
+        used = [usage.used(row) for row in self._rows(asked._replace(points=points), lanes.tolist()).values()]
         points[lanes] = np.where(usage.mask(used), points[lanes], np.float32(np.nan))
         return asked._replace(points=points)
 
@@ -201,17 +200,17 @@ class Loop:
         """Which axes are structure, that a trial takes over from its parent with the weights."""
         return np.array([axis.name in self.study.parts.inherited for axis in self.study.space.axes])
 
-    def _rows(self, plan: Plan, lanes: Sequence[int]) -> list[dict[str, Any]]:
-        """Returns a value for every name of each of these trials, also for those that it does not use."""
-        rows = self.study.parts.usage.space.rows(np.nan_to_num(plan.points[np.array(lanes, int)]))
-        started = set(self._started(plan))
-        for lane, row in zip(lanes, rows, strict=True):  # exactly, where a point only comes close
+    def _rows(self, plan: Plan, lanes: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Returns for each of these lanes a value for every name, also for those that its trial does not use."""
+        decoded = self.study.parts.usage.space.rows(np.nan_to_num(plan.points[np.array(lanes, int)]))
+        rows, started = dict(zip(lanes, decoded, strict=True)), set(self._started(plan))
+        for lane, row in rows.items():  # exactly, where a point only comes close
             trial_id, parent = int(plan.trial_id[lane]), int(plan.parent[lane])
             if lane in started:
                 row.update(self.start[trial_id])
             elif parent != FRESH:
                 taken = self._histories[parent].row
-                row.update(taken if parent == trial_id else {name: taken[name] for name in self.study.parts.inherited})
+                row.update(taken if goes_on(plan, lane) else {name: taken[name] for name in self.study.parts.inherited})
         return rows
 
     # What came out
@@ -294,3 +293,8 @@ class Loop:
         self.study.save()
         ended = time.perf_counter()
         self._next_save = ended + max(SECONDS_BETWEEN_SAVES, 20 * (ended - began))
+
+
+def goes_on(plan: Plan, lane: int) -> bool:
+    """Returns whether a lane trains on a trial that there was. (A trial that starts from its weights starts before it.)"""
+    return bool(plan.parent[lane] == plan.trial_id[lane])
