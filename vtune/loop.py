@@ -137,10 +137,11 @@ class Loop:
             study.plans.add(self._as_it_runs(asked))
         plan = study.plans.plan(round, asked)
         lanes = {int(plan.trial_id[lane]): int(lane) for lane in np.flatnonzero(plan.active)}
-        for lane, row in sorted(
-            self._rows(plan, list(lanes.values())).items(), key=lambda held: goes_on(plan, held[0])
-        ):
-            self._open_history(plan, lane, row, round)
+        rows = self._rows(plan, list(lanes.values()))
+        for lane in sorted(
+            rows, key=lambda lane: goes_on(plan, lane)
+        ):  # a child starts from what its parent was before
+            self._open_history(plan, lane, rows[lane], round)
         self._asked.append(Asked(plan, lanes, np.full(len(plan.active), np.nan, np.float32), set(lanes)))
         self._num_asked += 1
         known = [trial_id for trial_id in lanes if self._recall(trial_id)]
@@ -296,5 +297,5 @@ class Loop:
 
 
 def goes_on(plan: Plan, lane: int) -> bool:
-    """Returns whether a lane trains on a trial that there was. (A trial that starts from its weights starts before it.)"""
+    """Returns whether a lane goes on with a trial that there was."""
     return bool(plan.parent[lane] == plan.trial_id[lane])
