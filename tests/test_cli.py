@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.test_store import FINALS
 from tests.test_tables import result_of, table_of
 from vtune.cli import main
 from vtune.data import Data
@@ -249,7 +250,9 @@ def test_help_and_version(capsys, option):
 @pytest.fixture
 def folder(tmp_path):
     record = {"data": "Data(10 classes)", "metric": "accuracy", "seconds": 1.5}
-    Folder(tmp_path / "study").write(record, table_of(*(result_of(i, i / 100) for i in range(12))), Plans([]).table)
+    Folder(tmp_path / "study").write(
+        record, table_of(*(result_of(i, i / 100) for i in range(12))), Plans([]).table, FINALS
+    )
     return str(tmp_path / "study")
 
 

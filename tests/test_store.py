@@ -17,6 +17,9 @@ RECORD = {"data": "digits", "metric": "accuracy", "seconds": 1.5, "space": {"lay
 
 
 PLANS = Plans(["layers"]).table
+FINALS = pd.Series(
+    [0.5, math.nan], pd.MultiIndex.from_tuples([(1, 1), (1, 2)], names=["trial_id", "seed"]), name="score"
+)
 
 
 def whole(path):
@@ -34,43 +37,50 @@ def table():
 
 def test_a_study_comes_back_as_it_was_written(tmp_path):
     given = table()
-    Folder(tmp_path / "study").write(RECORD, given, PLANS)
+    Folder(tmp_path / "study").write(RECORD, given, PLANS, FINALS)
     record, trials, curves, _ = whole(tmp_path / "study")
     assert record == RECORD
+    pd.testing.assert_series_equal(read_folder(tmp_path / "study").finals["score"], FINALS)
     pd.testing.assert_frame_equal(trials.sort_index(), given.trials, check_dtype=False, rtol=1e-15)
     pd.testing.assert_frame_equal(curves, given.seed_curves, rtol=1e-15)
 
 
 def test_trials_stand_best_first(tmp_path):
-    Folder(tmp_path).write(RECORD, table(), PLANS)
+    Folder(tmp_path).write(RECORD, table(), PLANS, FINALS)
     assert read_folder(tmp_path).trials.index.tolist() == [1, 0, 2]
 
 
 def test_strings_that_look_like_gaps_are_kept(tmp_path):
     values = ["None", "NA", 'a,"b"\nc', "<b>"]
     results = [result_of(i, params={"x": value}) for i, value in enumerate(values)]
-    Folder(tmp_path).write(RECORD, table_of(*results, names=("x",)), PLANS)
+    Folder(tmp_path).write(RECORD, table_of(*results, names=("x",)), PLANS, FINALS)
     assert read_folder(tmp_path).trials["x"].tolist() == values
 
 
 def test_a_study_without_trials_can_be_written(tmp_path):
-    Folder(tmp_path).write(RECORD, table_of(), PLANS)
+    Folder(tmp_path).write(RECORD, table_of(), PLANS, FINALS)
     record, trials, curves, _ = whole(tmp_path)
     assert (record, len(trials), len(curves)) == (RECORD, 0, 0)
 
 
 def test_writing_again_replaces_the_files_and_leaves_no_others(tmp_path):
     folder = Folder(tmp_path)
-    folder.write(RECORD, table_of(result_of(0)), PLANS)
-    folder.write(RECORD | {"seconds": 3.0}, table(), PLANS)
+    folder.write(RECORD, table_of(result_of(0)), PLANS, FINALS)
+    folder.write(RECORD | {"seconds": 3.0}, table(), PLANS, FINALS)
     record, trials, *_ = whole(tmp_path)
     assert (record["seconds"], len(trials)) == (3.0, 3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.csv", "plans.csv", "study.json", "trials.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "curves.csv",
+        "finalists.csv",
+        "plans.csv",
+        "study.json",
+        "trials.csv",
+    ]
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     folder = Folder(tmp_path)
-    folder.write(RECORD, table_of(result_of(0)), PLANS)
+    folder.write(RECORD, table_of(result_of(0)), PLANS, FINALS)
 
     def to_half_a_csv(self, path):
         path.write_text("trial_id,lay")
@@ -78,13 +88,13 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", to_half_a_csv)
     with pytest.raises(OSError, match="No space left"):
-        folder.write(RECORD, table(), PLANS)
+        folder.write(RECORD, table(), PLANS, FINALS)
     assert len(read_folder(tmp_path).trials) == 1
 
 
 def test_a_record_that_json_cannot_hold_is_refused_before_any_file_is_written(tmp_path):
     with pytest.raises(TypeError, match="not JSON serializable"):
-        Folder(tmp_path).write({"space": object()}, table(), PLANS)
+        Folder(tmp_path).write({"space": object()}, table(), PLANS, FINALS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,11 +108,11 @@ def test_a_relative_path_survives_a_change_of_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = Folder("study")
     monkeypatch.chdir(os.path.dirname(tmp_path))
-    folder.write(RECORD, table(), PLANS)
+    folder.write(RECORD, table(), PLANS, FINALS)
     assert (tmp_path / "study" / "study.json").exists()
 
 
-@pytest.mark.parametrize("name", ["trials.csv", "curves.csv", "plans.csv"])
+@pytest.mark.parametrize("name", ["trials.csv", "curves.csv", "plans.csv", "finalists.csv"])
 def test_a_folder_with_tables_of_something_else_is_not_overwritten(tmp_path, name):
     first = tmp_path / "study"
     (tmp_path / "study-2").mkdir()
@@ -115,7 +125,7 @@ def test_a_folder_with_tables_of_something_else_is_not_overwritten(tmp_path, nam
 
 def test_other_files_are_welcome(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    Folder(tmp_path).write(RECORD, table(), PLANS)
+    Folder(tmp_path).write(RECORD, table(), PLANS, FINALS)
     assert (tmp_path / "notes.txt").read_text() == "hello"
 
 
@@ -162,9 +172,9 @@ def test_reading_the_folder_of_something_else(tmp_path, text, problem):
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text(""), lambda path: path.write_text("a,b")])
-@pytest.mark.parametrize("name", ["trials.csv", "curves.csv", "plans.csv"])
+@pytest.mark.parametrize("name", ["trials.csv", "curves.csv", "plans.csv", "finalists.csv"])
 def test_reading_a_damaged_table(tmp_path, name, damage):
-    Folder(tmp_path).write(RECORD, table(), PLANS)
+    Folder(tmp_path).write(RECORD, table(), PLANS, FINALS)
     damage(tmp_path / name)
     with pytest.raises(ValueError, match=f"{name} cannot be read as a table"):
         read_folder(tmp_path)
@@ -191,7 +201,7 @@ def test_plans_come_back_from_the_folder_bit_for_bit(tmp_path):
     plan = Plan(lanes, np.full(50, -1), points, np.full(50, 3), lanes < 49)
     plans = Plans(["layers"])
     plans.add(plan)
-    Folder(tmp_path).write(RECORD, table(), plans.table)
+    Folder(tmp_path).write(RECORD, table(), plans.table, FINALS)
     again = Plans(["layers"], read_folder(tmp_path).plans).plan(0, plan)
     np.testing.assert_array_equal(again.points, points)
     assert again.active.tolist() == plan.active.tolist()

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from vtune.arguments import check_chunk, check_count
 from vtune.defaults import did_you_mean
+from vtune.finals import hold_finals, number_of_finalists
 from vtune.keys import seed_words
 from vtune.loop import Loop
 from vtune.progress import Progress, make_progress
@@ -44,7 +45,7 @@ def search(
     metric: str | RowLoss = "auto",
     direction: str = "auto",
     select: str = "last",
-    finalists: int = 0,
+    finalists: int | str = "auto",
     seeds_per_trial: int = 1,
     start: Any = None,
     seed: int = 0,
@@ -83,7 +84,9 @@ def search(
         select: "last" ranks the last epoch of a trial, "best_epoch" its best one.
         start: trials to begin with, ``[{"learning_rate": 0.01}]``, in which what is left out is drawn as in any other
             trial; or an older study (or its folder), of which the best 8 are tried first.
-        finalists: 0: the winner is the trial with the best score.
+        finalists: how many of the best trials are trained again, each on 8 fresh seeds, to choose the winner by the
+            mean; it alone is then trained on 8 further seeds, and their mean is ``best_score``: the best of many noisy
+            scores is too good. "auto": 8 from 32 trials on, else none. 0: the winner is the trial with the best score.
         seeds_per_trial: under how many seed indices each trial is trained; what is ranked, and told to the strategy, is
             their mean. A seed index fixes initial weights, noise and data order, the same for all trials.
         seed: of the split, the sampled hyperparameters, the initial weights and the data order.
@@ -139,6 +142,7 @@ def search(
         "data_digest": parts.data.digest, "strategy": _name(factory), "trials": trials, "epochs": epochs,
         "optimizer": _name(optimizer), "loss": _name(loss), "metric": parts.objective.name,
         "is_maximized": parts.objective.is_maximized, "select": select, "start_from": source_of(start), "start": first,
+        "finalists": finalists,
         "seed": seed, "seeds_per_trial": int(seeds_per_trial), "chunk": chunk, "executor": executor,
         "mesh_devices": len(used) if executor == "mesh" else None,
         "matmul_precision": parts.recipe.matmul_precision,
@@ -156,12 +160,14 @@ def search(
     settings["stages"], seconds = [*earlier, trials], kept.record["seconds"] if kept else 0.0
     place = None if folder is None else Folder(folder)
     study = Study(parts, job, train(job, used), table, plans, settings, place, seconds)
+    study.final_scores = kept.final_scores if kept else {}
     with closing(make_progress(progress if jax.process_index() == 0 else False)) as shown:
         if kept:
             shown.say(f"{len(kept.trials)} of {trials} trials are in {kept.path}; the search goes on there")
         shown.say(study.executor.describe())
         shown.begin(trials)
         Loop(study, shown, tried, root, first, kept).run()
+        hold_finals(study, number_of_finalists(finalists, trials), shown)
     if folder is not None and jax.process_count() > 1:
         multihost_utils.sync_global_devices("the folder is whole")  # one process writes it, and all may read it now
     return study
@@ -196,9 +202,7 @@ def _check_arguments(
     check_chunk(chunk)
     if not isinstance(folder, str | PathLike | None):
         raise TypeError(f'folder={folder!r} is no path. Write one as a string, such as "studies/first".')
-    if finalists != 0:
-        raise ValueError(
-            f"finalists={finalists!r}: the winner is not trained again on other seeds yet. Write finalists=0."
-        )
+    if finalists != "auto":
+        check_count("finalists", finalists, least=0, example=8)
     if not isinstance(executor, str) or executor not in EXECUTORS:
         raise ValueError(f"executor={executor!r} is not known; {did_you_mean(str(executor), EXECUTORS)}")

@@ -37,6 +37,10 @@ class Study:
         folder: where the trials are kept, or None.
         seconds: how long the search took.
         lineages: how the network of each trial came about.
+        final_scores: what finalists came to, by trial and seed index.
+        finalists: the best trials once more, on seeds that chose nothing before, best first: ``mean``,
+            ``standard_error`` and ``probability_best`` over the seeds that the winner is chosen by, then its ``score``
+            over further ones, with ``score_error``. Empty for a search without finalists.
     """
 
     parts: Parts
@@ -48,6 +52,8 @@ class Study:
     folder: Folder | None = None
     seconds: float = 0.0
     lineages: dict[int, tuple[Leg, ...]] = field(default_factory=dict)
+    final_scores: dict[tuple[int, int], float] = field(default_factory=dict)
+    finalists: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def num_seeds(self) -> int:
@@ -80,17 +86,34 @@ class Study:
 
     @property
     def best_params(self) -> dict[str, Any]:
-        """The hyperparameters of the best trial, as ``space`` names them.
+        """The hyperparameters of the winner, as ``space`` names them.
 
         Raises:
             ValueError: where every trial diverged.
         """
-        return dict(self.table.best.params)
+        return dict(self.best_trial.params)
+
+    @property
+    def best_trial(self) -> TrialResult:
+        """The winner: of the finalists, or, without any, the trial with the best score.
+
+        Raises:
+            ValueError: where every trial diverged.
+        """
+        return self.table.result(int(self.finalists.index[0])) if len(self.finalists) else self.table.best
 
     @property
     def best_score(self) -> float:
-        """The best trial's score on the validation rows. As the best of many noisy scores it is somewhat too good."""
-        return self.table.best.score
+        """The winner's mean score on the validation rows over seeds that it was not chosen by, so an unbiased one.
+
+        Without finalists it is ``search_score``, and as the best of many noisy scores somewhat too good.
+        """
+        return float(self.finalists["score"].iloc[0]) if len(self.finalists) else self.search_score
+
+    @property
+    def search_score(self) -> float:
+        """The winner's score in the search, by which it was chosen among all trials."""
+        return self.best_trial.score
 
     @property
     def best_value(self) -> float:
@@ -123,6 +146,10 @@ class Study:
         """Returns the rows of the n best trials, best first."""
         return self.table.top(n)
 
+    def training(self, trial_id: int) -> Training:
+        """Returns how the network of a trial is had again: from new weights on, as far as the epoch that is ranked."""
+        return Training(self.lineages[trial_id]).cut(self.parts.objective.ranked_epoch(self.trial(trial_id).curves))
+
     @cached_property
     def best_model(self) -> Callable[[Any], Array]:
         """The winner's network at its true size, in evaluation mode: ``best_model(x)`` gives outputs.
@@ -134,9 +161,7 @@ class Study:
         It is trained again, to the same bits, when it is first asked for, and by all processes that trained it:
         keeping the best weights of every trial would double the memory of the search.
         """
-        best = self.table.best
-        training = Training(self.lineages[best.trial_id]).cut(self.parts.objective.ranked_epoch(best.curves))
-        return trained_module(self.executor, self.job, training)
+        return trained_module(self.executor, self.job, self.training(self.best_trial.trial_id))
 
     @cached_property
     def test_score(self) -> float | None:
@@ -153,13 +178,13 @@ class Study:
     def summary(self) -> str:
         """Returns the study in a few lines: data, trials, the best of them, the top ten, and ranges to widen."""
         ranked = self.top(len(self.table))
-        told = summary(ranked, data=repr(self.data), metric=self.metric, seconds=self.seconds)
+        told = summary(ranked, self.finalists, data=repr(self.data), metric=self.metric, seconds=self.seconds)
         return "\n".join([told, *self._near_bounds()])
 
     def _near_bounds(self) -> Iterator[str]:
         if self.table.best_score is None:
             return
-        (point,) = self.space.encode([self.table.best.params])
+        (point,) = self.space.encode([self.best_params])
         for name, bound in near_bounds(point, self.space.axes).items():
             yield f"the best {name} lies within 2 % of the {bound} bound of {self.space.parameters[name]}; widen it"
 
@@ -168,10 +193,14 @@ class Study:
         return self.summary()
 
     def _repr_html_(self) -> str:
-        return to_html(self.top(len(self.table)), data=repr(self.data), metric=self.metric, seconds=self.seconds)
+        return to_html(
+            self.top(len(self.table)), self.finalists, data=repr(self.data), metric=self.metric, seconds=self.seconds
+        )
 
     def save(self) -> None:
         """Writes the trials as they stand to the folder, if there is one; of several processes the first one does."""
         if self.folder is not None and jax.process_index() == 0:
             told = {"seconds": self.seconds, "ladder": json.loads(self.ladder)}
-            self.folder.write({**self.settings, **told}, self.table, self.plans.table)
+            index = pd.MultiIndex.from_tuples(list(self.final_scores), names=["trial_id", "seed"])
+            finals = pd.Series(list(self.final_scores.values()), index, dtype="float64", name="score")
+            self.folder.write({**self.settings, **told}, self.table, self.plans.table, finals)

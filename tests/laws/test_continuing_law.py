@@ -162,7 +162,13 @@ def test_what_the_folder_knows_is_not_lost_while_it_is_told_again(tmp_path, case
 
 
 def search_of(files, script, folder):
-    assert sorted(path.name for path in files) == ["curves.csv", "plans.csv", "study.json", "trials.csv"]
+    assert sorted(path.name for path in files) == [
+        "curves.csv",
+        "finalists.csv",
+        "plans.csv",
+        "study.json",
+        "trials.csv",
+    ]
     return search(script, folder=folder)
 
 

@@ -18,6 +18,7 @@ from vtune.results.tables import Table
 
 _FORMAT = "vtune study 3"
 _STUDY, _TRIALS, _CURVES, _PLANS = "study.json", "trials.csv", "curves.csv", "plans.csv"
+_FINALS = "finalists.csv"
 
 _EXACT = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 """How pandas is told to read the very numbers that were written; from 3.1 on it always does."""
@@ -34,6 +35,7 @@ class Held:
             "64" comes back as a number.
         curves: one row an epoch of a trial under a seed index.
         plans: what the strategy asked for: one row a trial of a plan.
+        finals: the scores of finalists: one row a trial under a seed index.
     """
 
     path: Path
@@ -41,6 +43,12 @@ class Held:
     trials: pd.DataFrame
     curves: pd.DataFrame
     plans: pd.DataFrame
+    finals: pd.DataFrame
+
+    @property
+    def final_scores(self) -> dict[tuple[int, int], float]:
+        """The scores of finalists by trial and seed index; NaN for what diverged."""
+        return {(int(trial_id), int(seed)): float(score) for (trial_id, seed), score in self.finals["score"].items()}  # pyright: ignore
 
     def curves_of(self, trial_id: int, num_seeds: int) -> list[Float[np.ndarray, "_epochs metrics"]]:
         """Returns the curves of a trial under each seed index; of one that diverged at once, none."""
@@ -71,7 +79,8 @@ class Folder:
     """A place for one study, checked when it is made: nobody should train for an hour and then fail to write.
 
     It holds ``study.json`` (what was searched, and how), ``trials.csv`` (one row a trial, best first), ``curves.csv``
-    (one row an epoch of a trial under a seed index) and ``plans.csv`` (what was asked for).
+    (one row an epoch of a trial under a seed index), ``plans.csv`` (what was asked for) and ``finalists.csv`` (one row
+    a finalist under a fresh seed index).
 
     Attributes:
         path: where it is.
@@ -92,7 +101,7 @@ class Folder:
         _check_writable(self.path)
         _check_not_taken(self.path)
 
-    def write(self, record: Mapping[str, Any], table: Table, plans: pd.DataFrame) -> None:
+    def write(self, record: Mapping[str, Any], table: Table, plans: pd.DataFrame, finals: pd.Series) -> None:
         """Writes the study as it stands; each file changes at once or not at all, and ``study.json`` comes last.
 
         Args:
@@ -100,6 +109,7 @@ class Folder:
                 ``metric`` (the name of the score) and ``seconds`` (of the search so far).
             table: the trials.
             plans: what was asked for, as ``Plans.table`` has it.
+            finals: the scores of finalists, by ``trial_id`` and ``seed``.
 
         Raises:
             OSError: where the folder cannot be written any more.
@@ -108,15 +118,16 @@ class Folder:
         Example:
             >>> import tempfile
             >>> from vtune.results.plans import Plans
-            >>> table = Table(["layers"], ["loss"], is_maximized=False)
+            >>> table, finals = Table(["layers"], ["loss"], is_maximized=False), pd.Series(name="score")
             >>> with tempfile.TemporaryDirectory() as path:
-            ...     Folder(path).write({"seed": 0}, table, Plans(["layers"]).table)
+            ...     Folder(path).write({"seed": 0}, table, Plans(["layers"]).table, finals)
             ...     read_folder(path).record
             {'seed': 0}
         """
         text = json.dumps({"format": _FORMAT, **record}, indent=2)
         _beside(self.path / _STUDY).write_text(text + "\n", encoding="utf-8")
-        for name, frame in {_PLANS: plans, _CURVES: table.seed_curves, _TRIALS: table.top(len(table))}.items():
+        frames = {_PLANS: plans, _CURVES: table.seed_curves, _FINALS: finals.to_frame(), _TRIALS: table.top(len(table))}
+        for name, frame in frames.items():
             _with_none_written(frame).to_csv(_beside(self.path / name))
             os.replace(_beside(self.path / name), self.path / name)
         os.replace(_beside(self.path / _STUDY), self.path / _STUDY)
@@ -161,7 +172,8 @@ def read_folder(path: str | PathLike[str]) -> Held:
         parse_dates=["finished_at"],
     )
     curves = _read_table(folder / _CURVES, index=["trial_id", "seed", "epoch"])
-    return Held(folder, record, trials, curves, _read_table(folder / _PLANS, index=["round", "trial_id"]))
+    plans = _read_table(folder / _PLANS, index=["round", "trial_id"])
+    return Held(folder, record, trials, curves, plans, _read_table(folder / _FINALS, index=["trial_id", "seed"]))
 
 
 def _absolute(path: str | PathLike[str]) -> Path:
@@ -196,7 +208,7 @@ def _check_not_taken(folder: Path) -> None:
 
     A search that was killed while it wrote for the first time has left a study.json beside its place.
     """
-    held = [name for name in (_TRIALS, _CURVES, _PLANS) if (folder / name).exists()]
+    held = [name for name in (_TRIALS, _CURVES, _PLANS, _FINALS) if (folder / name).exists()]
     if held and not ((folder / _STUDY).exists() or _beside(folder / _STUDY).exists()):
         raise FileExistsError(
             f'folder "{folder}" holds a {held[0]} but no {_STUDY}, so it is of something else, which a search does not '

@@ -12,6 +12,8 @@ from vtune.results.tables import OUTCOMES
 
 _TOP = 10
 
+_NONE = pd.DataFrame()
+
 _GAP = "-"
 """What stands for a hyperparameter that a trial does not use, and for the score of one that diverged."""
 
@@ -31,11 +33,12 @@ def format_value(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 
-def summary(ranked: pd.DataFrame, *, data: str, metric: str, seconds: float) -> str:
+def summary(ranked: pd.DataFrame, finalists: pd.DataFrame = _NONE, *, data: str, metric: str, seconds: float) -> str:
     """Returns a study as plain text: what it saw, how many trials ended how, the best, the top ten.
 
     Args:
         ranked: all trials as ``Table.trials`` has them, best first.
+        finalists: as ``finalists_table`` has them, where there are any.
         data: one line on the data.
         metric: what the score is.
         seconds: how long the search took.
@@ -48,15 +51,16 @@ def summary(ranked: pd.DataFrame, *, data: str, metric: str, seconds: float) -> 
         0 trials in 0.5 s
         no trial has a finite score yet
     """
-    facts = list(_facts(ranked, data, metric, seconds))
+    facts = list(_facts(ranked, finalists, data, metric, seconds))
     return "\n".join([*facts, "", *_aligned(_top_cells(ranked, metric))] if len(ranked) else facts)
 
 
-def to_html(ranked: pd.DataFrame, *, data: str, metric: str, seconds: float) -> str:
+def to_html(ranked: pd.DataFrame, finalists: pd.DataFrame = _NONE, *, data: str, metric: str, seconds: float) -> str:
     """Returns the same as a piece of HTML, for ``_repr_html_``: escaped, in the colours of whatever surrounds it.
 
     Args:
         ranked: all trials as ``Table.trials`` has them, best first.
+        finalists: as ``finalists_table`` has them, where there are any.
         data: one line on the data.
         metric: what the score is.
         seconds: how long the search took.
@@ -67,24 +71,29 @@ def to_html(ranked: pd.DataFrame, *, data: str, metric: str, seconds: float) -> 
         >>> to_html(table.trials, data="<digits>", metric="loss", seconds=0.5)
         '<div><p>&lt;digits&gt;<br>0 trials in 0.5 s<br>no trial has a finite score yet</p></div>'
     """
-    facts = "<br>".join(map(escape, _facts(ranked, data, metric, seconds)))
+    facts = "<br>".join(map(escape, _facts(ranked, finalists, data, metric, seconds)))
     return f"<div><p>{facts}</p>{_html_table(_top_cells(ranked, metric)) if len(ranked) else ''}</div>"
 
 
-def _facts(ranked: pd.DataFrame, data: str, metric: str, seconds: float) -> Iterator[str]:
+def _facts(ranked: pd.DataFrame, finalists: pd.DataFrame, data: str, metric: str, seconds: float) -> Iterator[str]:
     yield data
     counts = ", ".join(f"{count} {status}" for status, count in ranked["status"].value_counts().items())
     noun = "trial" if len(ranked) == 1 else "trials"
     yield f"{len(ranked)} {noun} in {seconds:.1f} s" + (f": {counts}" if counts else "")
-    yield _best(ranked, metric)
-
-
-def _best(ranked: pd.DataFrame, metric: str) -> str:
     if ranked.empty or not math.isfinite(ranked["score"].iloc[0]):
-        return "no trial has a finite score yet"
-    values = {name: format_value(ranked[name].iloc[0]) for name in _names(ranked)}
-    params = ", ".join(f"{name}={value}" for name, value in values.items() if value != _GAP)
-    return f"best {metric} {format_value(ranked['score'].iloc[0])}: trial {ranked.index[0]}, {params}"
+        yield "no trial has a finite score yet"
+    elif finalists.empty:
+        yield f"best {metric} {format_value(ranked['score'].iloc[0])}: {_told(ranked, int(ranked.index[0]))}"
+    else:
+        winner = finalists.iloc[0]
+        score, error = (format_value(winner[name]) for name in ("score", "score_error"))
+        searched = f"{format_value(winner['search_score'])} in the search"
+        yield f"best {metric} {score} +- {error} on fresh seeds ({searched}): {_told(ranked, int(finalists.index[0]))}"
+
+
+def _told(ranked: pd.DataFrame, trial_id: int) -> str:
+    values = {name: format_value(ranked[name][trial_id]) for name in _names(ranked)}
+    return f"trial {trial_id}, " + ", ".join(f"{name}={value}" for name, value in values.items() if value != _GAP)
 
 
 def _top_cells(ranked: pd.DataFrame, metric: str) -> list[list[str]]:

@@ -158,6 +158,11 @@ class Table:
         """The best score so far; None while there is none."""
         return None if not self._ranks or self._ranks[0][0] else self.best.score
 
+    def comparable(self) -> list[int]:
+        """Returns the ids of the trials that may be compared with the best: finite ones of its budget, best first."""
+        finite = [rank for rank in self._ranks if not rank[0]]
+        return [rank[-1] for rank in finite if rank[1] == finite[0][1]]
+
     def ranking(self) -> list[int]:
         """Returns the ids of all trials, best first; diverged ones last, by id.
 

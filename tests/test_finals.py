@@ -1,0 +1,120 @@
+"""The last round of a search: who wins, and by a number that was not chosen for its luck."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import vtune
+from tests.laws.population import digits
+from vtune.finals import NUM_SEEDS, number_of_finalists
+from vtune.progress import Silent
+from vtune.protocols import Leg, Training
+from vtune.results.store import read_folder
+from vtune.strategies import random
+
+SPACE = {"learning_rate": vtune.loguniform(1e-3, 1e25), "hidden": vtune.choice([4, 8]), "layers": 1}
+
+
+def search(**changes):
+    plain = {"trials": 12, "epochs": 2, "chunk": 4, "devices": 1, "progress": False, "strategy": random()}
+    given = {"model_fn": vtune.MLP, "space": SPACE, "data": digits(96, 50), "finalists": 3}
+    return vtune.search(**(given | plain | changes))
+
+
+@pytest.fixture(scope="module")
+def study():
+    return search()
+
+
+def scores_of(study, trial_id, seeds):
+    """Trains a trial under these seed indices, without the finals."""
+    scores = {}
+    leg = Leg(trial_id, study.parts.usage.complete(study.trial(trial_id).params), 2)
+
+    def record(done):
+        for training, curves in zip(done.chunk.trainings, done.curves, strict=True):
+            scores[training.seed_index] = curves[-1, -1]
+
+    study.executor.train([Training((leg,), seed) for seed in seeds], record)
+    return np.array([scores[seed] for seed in seeds], np.float64)
+
+
+def test_the_finalists_are_the_best_of_the_search(study):
+    assert set(study.finalists.index) == set(study.top(3).index)
+    assert study.finalists["search_score"].to_dict() == study.trials["score"][study.finalists.index].to_dict()
+
+
+def test_they_are_compared_on_fresh_seeds_and_the_winner_is_measured_on_further_ones(study):
+    fresh, further = range(1, 1 + NUM_SEEDS), range(1 + NUM_SEEDS, 1 + 2 * NUM_SEEDS)
+    for trial_id in study.finalists.index.tolist():
+        assert study.finalists["mean"][trial_id] == pytest.approx(scores_of(study, trial_id, fresh).mean())
+    assert study.finalists["mean"].is_monotonic_decreasing
+    winner = int(study.finalists.index[0])
+    assert study.best_score == pytest.approx(scores_of(study, winner, further).mean())
+    assert study.finalists["score"].isna().tolist() == [False, True, True]
+
+
+def test_the_study_speaks_of_the_winner(study):
+    winner = int(study.finalists.index[0])
+    assert study.best_trial.trial_id == winner
+    assert study.best_params == study.trial(winner).params
+    assert study.search_score == study.trials["score"][winner]
+    x, y = study.data.valid
+    assert float((study.best_model(x).argmax(-1) == y).mean()) == pytest.approx(study.search_score)
+    assert f"best accuracy {study.best_score:.4g} +- " in study.summary()
+    assert f"on fresh seeds ({study.search_score:.4g} in the search): trial {winner}, " in study.summary()
+
+
+def test_finalists_change_no_trial(study):
+    without = search(finalists=0)
+    columns = ["finished_at", "seconds"]
+    pd.testing.assert_frame_equal(without.trials.drop(columns=columns), study.trials.drop(columns=columns))
+    assert without.finalists.empty
+    assert without.best_score == without.search_score == without.top(1)["score"].iloc[0]
+
+
+def test_with_several_seeds_a_trial_the_finals_take_others(study):
+    twice = search(seeds_per_trial=2)
+    assert {seed for _, seed in twice.final_scores} == set(range(2, 2 + 2 * NUM_SEEDS))
+
+
+def test_an_epoch_that_was_chosen_is_the_epoch_that_is_measured():
+    study = search(select="best_epoch", epochs=4)
+    for trial_id in study.finalists.index.tolist():
+        assert study.training(trial_id).until == study.trial(trial_id).best_epoch
+
+
+class Stops(Silent):
+    """Interrupts the finals."""
+
+    def say(self, line):
+        if line.startswith("finals"):
+            raise KeyboardInterrupt
+
+
+def test_the_folder_keeps_them(tmp_path, study, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        search(folder=tmp_path, progress=Stops())
+    assert read_folder(tmp_path).final_scores == {}
+    again = search(folder=tmp_path)
+    pd.testing.assert_frame_equal(again.finalists, study.finalists)
+    monkeypatch.setattr("vtune.training.worker.Worker.train", lambda *_: pytest.fail("it trains"))
+    once_more = search(folder=tmp_path)
+    pd.testing.assert_frame_equal(once_more.finalists, study.finalists)
+    assert search(folder=tmp_path, finalists=0).finalists.empty
+
+
+def test_where_all_diverge_there_are_no_finals():
+    study = search(space={**SPACE, "learning_rate": vtune.loguniform(1e24, 1e25)}, trials=4, optimizer="sgd")
+    assert study.finalists.empty
+
+
+def test_the_default_goes_by_the_trials():
+    assert [number_of_finalists("auto", trials) for trials in (1, 31, 32, 256)] == [0, 0, 8, 8]
+    assert number_of_finalists(2, 256) == 2
+
+
+@pytest.mark.parametrize("finalists", [-1, "many", True])
+def test_a_wrong_number_is_refused(finalists):
+    with pytest.raises((TypeError, ValueError), match=r"finalists="):
+        search(finalists=finalists)

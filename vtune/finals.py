@@ -1,0 +1,70 @@
+"""The last round of a search: its best trials once more, under seed indices that chose nothing so far."""
+
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from vtune.progress import Progress
+from vtune.protocols import ChunkResult
+from vtune.results.finalists import choose, finalists_table, verify
+from vtune.study import Study
+
+NUM_SEEDS = 8
+"""How many fresh seeds the finalists are compared on, and how many further ones the winner is measured on."""
+
+FROM_TRIALS, DEFAULT = 32, 8
+"""How many trials a search has at least whose default is to have finalists, and how many."""
+
+
+def number_of_finalists(finalists: int | str, trials: int) -> int:
+    """Returns how many finalists a search has; "auto" goes by its trials.
+
+    Example:
+        >>> number_of_finalists("auto", 256), number_of_finalists("auto", 31), number_of_finalists(3, 10)
+        (8, 0, 3)
+    """
+    return (DEFAULT if trials >= FROM_TRIALS else 0) if isinstance(finalists, str) else finalists
+
+
+def hold_finals(study: Study, number: int, progress: Progress) -> None:
+    """Trains the best trials under fresh seed indices, chooses among them, and measures the winner under further ones.
+
+    What the folder tells of these trainings is not done again.
+
+    Args:
+        study: whose trials are done.
+        number: of finalists; 0 for none.
+        progress: what is told of it.
+    """
+    candidates = study.table.comparable()[:number]
+    if not candidates:
+        return
+    fresh = range(study.num_seeds, study.num_seeds + NUM_SEEDS)
+    further = range(fresh.stop, fresh.stop + NUM_SEEDS)
+    progress.say(f"finals: the best {len(candidates)} on {NUM_SEEDS} fresh seeds, then the winner on {NUM_SEEDS} more")
+    started, is_maximized = time.perf_counter(), study.table.is_maximized
+    choice = choose(_scores(study, candidates, fresh), is_maximized=is_maximized)
+    (of_winner,) = _scores(study, [candidates[choice.winner]], further)
+    searched = [study.table.result(trial_id).score for trial_id in candidates]
+    study.finalists = finalists_table(candidates, searched, choice, verify(of_winner))
+    study.seconds += time.perf_counter() - started
+    study.save()
+
+
+def _scores(study: Study, trial_ids: Sequence[int], seeds: Iterable[int]) -> np.ndarray:
+    """Returns one score a trial and seed, NaN where it diverged."""
+    wanted = [(trial_id, seed) for trial_id in trial_ids for seed in seeds]
+    new = [study.training(trial_id)._replace(seed_index=seed) for trial_id, seed in wanted]
+    new = [training for training in new if (training.trial_id, training.seed_index) not in study.final_scores]
+
+    def record(done: ChunkResult) -> None:
+        for place, training in enumerate(done.chunk.trainings):
+            last = study.parts.objective._replace(select="last")  # the epoch that is ranked is the last one here
+            score, _ = last.outcome(done.curves[place].astype(np.float64))
+            study.final_scores[training.trial_id, training.seed_index] = score
+        study.save()
+
+    if new:
+        study.executor.train(new, record)
+    return np.array([study.final_scores[of] for of in wanted]).reshape(len(trial_ids), -1)
