@@ -4,6 +4,7 @@ from vtune.strategies.boxes import near_bounds
 from vtune.strategies.lattice import grid
 from vtune.strategies.names import by_name
 from vtune.strategies.sampling import random
+from vtune.strategies.sequences import sobol
 from vtune.strategies.zoom import coarse_to_fine
 
-__all__ = ["by_name", "coarse_to_fine", "grid", "near_bounds", "random"]
+__all__ = ["by_name", "coarse_to_fine", "grid", "near_bounds", "random", "sobol"]

@@ -9,12 +9,14 @@ from vtune.protocols import StrategyFactory
 from vtune.strategies.factories import Factory
 from vtune.strategies.lattice import grid
 from vtune.strategies.sampling import random
+from vtune.strategies.sequences import sobol
 from vtune.strategies.zoom import coarse_to_fine
 
 STRATEGIES: dict[str, Callable[..., Factory]] = {
     "coarse_to_fine": coarse_to_fine,
     "grid": grid,
     "random": random,
+    "sobol": sobol,
 }
 
 
