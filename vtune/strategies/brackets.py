@@ -133,7 +133,7 @@ def packed(axes: tuple[Axis, ...], stages: Sequence[Sequence[Bracket]], budgets:
 
     def init(key: Key[Array, ""]) -> _State:
         nowhere = jnp.zeros((max_lanes, len(axes)), jnp.float32)
-        return _State(jnp.int32(0), jnp.int32(0), lane < jnp.asarray(host.trials)[0], nowhere)
+        return _State(jnp.int32(0), jnp.int32(0), jnp.asarray(lane < host.trials[0]), nowhere)
 
     def ask(key: Key[Array, ""], state: _State) -> Plan:
         trial_id = jnp.asarray(host.first_trial)[state.stage] + lane
