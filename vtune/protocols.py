@@ -60,8 +60,20 @@ class Plan(NamedTuple):
     active: Bool[Array, " lanes"]
 
 
+def same_state(state: PyTree, plan: Plan) -> PyTree:
+    """Returns the state as it was: that of a strategy to which it makes no difference that a plan is open."""
+    return state
+
+
 class Strategy(NamedTuple):
     """What to try next, as pure functions on arrays. It never trains and never writes.
+
+    Whoever runs one keeps a queue of open plans: asked for, and not told yet. While there are at most ``lag`` of them
+    and ``done`` is False, it asks for one more, announces it with ``opened`` and puts it at the end; then it trains
+    them, tells the first and asks again. So plan ``i`` is asked for once plan ``i - lag - 1`` has been told, and plans
+    are told in their order: what is asked for depends on nothing else. A plan without active rows says "wait" if there
+    are open ones: it is neither announced, trained nor told, and the next telling comes first. The search is over when
+    ``done`` is True; nothing is open then.
 
     Attributes:
         init: ``init(key) -> state``.
@@ -71,8 +83,9 @@ class Strategy(NamedTuple):
         done: ``done(state) -> bool``; once True, True for ever.
         max_lanes: the number of rows of every plan.
         keeps: whose weights a later plan may ask for: "none", "round" (those of the plan before it), or "all".
-        lag: how many plans may be open at once beyond the first: plan ``i`` is asked for once plan ``i - lag - 1`` has
-            been told, and plans are told in their order.
+        lag: how many plans may be open at once beyond the first.
+        opened: ``opened(state, plan) -> state``; for the plan just asked for, as it will run. With a lag of 0 it may be
+            left out, as ``tell`` follows at once and does as much.
     """
 
     init: Callable[[Array], PyTree]
@@ -82,6 +95,7 @@ class Strategy(NamedTuple):
     max_lanes: int
     keeps: Literal["none", "round", "all"] = "none"
     lag: int = 0
+    opened: Callable[[PyTree, Plan], PyTree] = same_state
 
 
 @runtime_checkable

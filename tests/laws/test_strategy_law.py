@@ -9,10 +9,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.laws.rehearsal import (
+    Step,
+    active_rows,
+    check_budgets,
+    check_continued_points,
+    check_count,
+    check_ids,
+    check_parents,
+    check_points,
+    check_shapes,
+    emptied,
+    is_inside,
+    key_of,
+    new_rows,
+    rehearse,
+    rugged,
+    scanned,
+    stacked,
+)
 from vtune import strategies
-from vtune.keys import IMPLEMENTATION
-from vtune.protocols import FRESH, Axis, Plan, Strategy
+from vtune.protocols import FRESH, Axis, Plan, Strategy, StrategyFactory, same_state
 from vtune.strategies.names import STRATEGIES
 
 MIXED = (
@@ -22,39 +42,56 @@ MIXED = (
     Axis("hidden", 241, True),
     Axis("seed", 100_000, True),
 )
-EPOCHS = 5
 
-SEARCHES = {  # axes and trials
-    "one trial": (MIXED, 1),
-    "nothing ordered": ((Axis("activation", 4, False),), 10),
-    "mixed": (MIXED, 30),
+
+class Search(NamedTuple):
+    axes: tuple[Axis, ...]
+    trials: int
+    epochs: int
+
+
+SEARCHES = {
+    "one trial": Search(MIXED, 1, 5),
+    "nothing ordered": Search((Axis("activation", 4, False),), 10, 5),
+    "mixed": Search(MIXED, 30, 27),
 }
-STRATEGIES_HELD: dict[str, tuple[str, dict[str, Any]]] = {
-    "coarse_to_fine()": ("coarse_to_fine", {}),
-    "coarse_to_fine(3, 2, 0.3)": ("coarse_to_fine", {"rounds": 3, "keep": 2, "exploration": 0.3}),
-    "grid()": ("grid", {}),
-    "random()": ("random", {}),
-    "random(7)": ("random", {"round_size": 7}),
+ALL = tuple(SEARCHES)
+
+
+class Held(NamedTuple):
+    """What the suite holds a strategy to: the searches in which its settings make a difference."""
+
+    name: str
+    settings: dict[str, Any]
+    searches: tuple[str, ...]
+
+
+HELD = {
+    "asha()": Held("asha", {}, ("one trial", "mixed")),
+    "asha(2, 2, 3, 2)": Held("asha", {"eta": 2, "least": 2, "width": 3, "lag": 2}, ("nothing ordered",)),
+    "coarse_to_fine()": Held("coarse_to_fine", {}, ALL),
+    "coarse_to_fine(3, 2, 0.3)": Held("coarse_to_fine", {"rounds": 3, "keep": 2, "exploration": 0.3}, ("mixed",)),
+    "grid()": Held("grid", {}, ALL),
+    "hyperband()": Held("hyperband", {}, ("mixed",)),
+    "hyperband(2)": Held("hyperband", {"eta": 2}, ("nothing ordered",)),
+    "random()": Held("random", {}, ("mixed",)),
+    "random(7)": Held("random", {"round_size": 7}, ("mixed",)),
+    "sobol()": Held("sobol", {}, ("one trial",)),
+    "sobol(7)": Held("sobol", {"round_size": 7}, ("mixed",)),
+    "successive_halving()": Held("successive_halving", {}, ("one trial", "mixed")),
+    "successive_halving(2, 2)": Held("successive_halving", {"eta": 2, "least": 2}, ("nothing ordered",)),
 }
 MAY_TRY_FEWER = {"grid"}
 SAME_FOR_EVERY_KEY = {"grid"}
 
 
-class Step(NamedTuple):
-    plan: Plan
-    scores: jax.Array
-    state: Any
-    """After the scores were told."""
-
-
 class Case(NamedTuple):
     name: str
-    settings: dict[str, Any]
-    axes: tuple[Axis, ...]
-    trials: int
+    factory: StrategyFactory
+    search: Search
 
     def strategy(self) -> Strategy:
-        return STRATEGIES[self.name](**self.settings)(self.axes, trials=self.trials, epochs=EPOCHS)
+        return self.factory(self.search.axes, trials=self.search.trials, epochs=self.search.epochs)
 
 
 class Rehearsal(NamedTuple):
@@ -65,62 +102,27 @@ class Rehearsal(NamedTuple):
     steps: list[Step]
 
 
-def key_of(seed: int) -> jax.Array:
-    return jax.random.key(seed, impl=IMPLEMENTATION)
-
-
-def rugged(plan: Plan) -> jax.Array:
-    """Scores with everything in them: ties, NaN and both infinities."""
-    accidents = jnp.array([jnp.nan, jnp.inf, -jnp.inf], jnp.float32)[plan.trial_id % 3]
-    return jnp.where(plan.trial_id % 5 == 1, accidents, jnp.round(4 * jnp.sum(plan.points, axis=1)))
-
-
 def compiled_once(strategy: Strategy) -> Strategy:
-    functions = {name: getattr(strategy, name) for name in ("init", "ask", "tell", "done")}
+    functions = {name: getattr(strategy, name) for name in ("init", "ask", "opened", "tell", "done")}
     return strategy._replace(
         **{name: jax.jit(chex.assert_max_traces(function, n=1)) for name, function in functions.items()}
     )
 
 
-def rehearse(strategy: Strategy, score: Callable[[Plan], jax.Array] = rugged, seed: int = 0) -> list[Step]:
-    """Runs a search whose trials train in no time."""
-    steps = []
-    state = strategy.init(key_of(seed))
-    while not strategy.done(state):
-        assert len(steps) < 100, "it does not terminate"
-        plan = strategy.ask(key_of(seed), state)
-        scores = score(plan)
-        state = strategy.tell(state, plan, scores)
-        steps.append(Step(plan, scores, state))
-    return steps
-
-
-def active_rows(steps: list[Step]) -> Plan:
-    """The active rows of all plans, in their order."""
-    columns = zip(*[[np.asarray(column)[step.plan.active] for column in step.plan] for step in steps], strict=True)
-    return Plan(*[np.concatenate(column) for column in columns])  # pyright: ignore[reportArgumentType]  (numpy's)
-
-
-def num_new(rows: Plan) -> int:
-    return int(np.sum(rows.parent != rows.trial_id))
-
-
-def is_inside(points: jax.Array) -> bool:
-    return bool(np.all((np.asarray(points) >= 0) & (np.asarray(points) < 1)))
-
-
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(Case(*held, *search), id=f"{call}, {what}")
-        for call, held in STRATEGIES_HELD.items()
-        for what, search in SEARCHES.items()
+        pytest.param((held, SEARCHES[what]), id=f"{call}, {what}")
+        for call, held in HELD.items()
+        for what in held.searches
     ],
 )
 def rehearsal(request):
     chex.clear_trace_counter()  # chex knows a function by its line, and these are made anew for every case
-    strategy = compiled_once(request.param.strategy())
-    return Rehearsal(request.param, strategy, rehearse(strategy))
+    held, search = request.param
+    case = Case(held.name, STRATEGIES[held.name](**held.settings), search)
+    strategy = compiled_once(case.strategy())
+    return Rehearsal(case, strategy, rehearse(strategy))
 
 
 @pytest.fixture
@@ -133,7 +135,7 @@ def x64():
 def test_the_suite_covers_every_exported_strategy():
     exported = {name for name in strategies.__all__ if name in STRATEGIES}
     others = {name for name in strategies.__all__ if name not in STRATEGIES}
-    assert exported == set(STRATEGIES) == {name for name, _ in STRATEGIES_HELD.values()}
+    assert exported == set(STRATEGIES) == {held.name for held in HELD.values()} == set(SETTINGS)
     assert all(STRATEGIES[name] is getattr(strategies, name) for name in exported)
     assert not any(is_strategy(getattr(strategies, name)) for name in others)
 
@@ -148,47 +150,33 @@ def is_strategy(function: Callable[..., Any]) -> bool:
 # What a plan holds
 
 
-def test_every_plan_has_the_lanes_declared_and_one_budget(rehearsal):
-    lanes = rehearsal.strategy.max_lanes
-    for step in rehearsal.steps:
-        chex.assert_shape([step.plan.trial_id, step.plan.parent, step.plan.budget, step.plan.active], (lanes,))
-        chex.assert_shape(step.plan.points, (lanes, len(rehearsal.case.axes)))
-        chex.assert_type(list(step.plan), [jnp.int32, jnp.int32, jnp.float32, jnp.int32, jnp.bool_])
-        budgets = np.unique(np.asarray(step.plan.budget)[step.plan.active])
-        assert len(budgets) == 1
-        assert 1 <= budgets[0] <= EPOCHS
+def test_every_plan_has_the_lanes_declared_and_asks_for_something(rehearsal):
+    check_shapes(rehearsal.strategy, rehearsal.steps, len(rehearsal.case.search.axes))
 
 
-def test_every_plan_asks_for_something_inside_the_cube(rehearsal):
-    for step in rehearsal.steps:
-        assert step.plan.active.any()
-        assert is_inside(step.plan.points[step.plan.active])
+def test_every_row_trains_within_the_epochs(rehearsal):
+    check_budgets(rehearsal.steps, rehearsal.case.search.epochs)
+
+
+def test_new_trials_lie_in_the_cube_and_others_where_they_were(rehearsal):
+    check_points(rehearsal.steps)
 
 
 def test_ids_rise_and_are_never_reused(rehearsal):
-    rows = active_rows(rehearsal.steps)
-    assert np.all(rows.trial_id >= 0)
-    assert np.all(np.diff(rows.trial_id[rows.parent != rows.trial_id]) > 0)
-    for step in rehearsal.steps:
-        assert np.all(np.diff(active_rows([step]).trial_id) > 0)
+    check_ids(rehearsal.steps)
 
 
-def test_parents_exist_and_the_first_plan_is_fresh(rehearsal):
-    told = {FRESH}
-    for step in rehearsal.steps:
-        rows = active_rows([step])
-        assert set(rows.parent) <= told
-        told |= set(rows.trial_id)
+def test_parents_have_been_told_and_the_first_plan_is_fresh(rehearsal):
+    check_parents(rehearsal.strategy, rehearsal.steps)
     assert np.all(active_rows(rehearsal.steps[:1]).parent == FRESH)
 
 
 @pytest.mark.parametrize("score", [None, np.nan, np.inf, -np.inf, 0.0])
 def test_it_spends_its_trials_whatever_the_scores(rehearsal, score):
     alike = None if score is None else lambda plan: jnp.full(plan.trial_id.shape, score, jnp.float32)
-    rows = active_rows(rehearse(rehearsal.strategy, alike) if alike else rehearsal.steps)
-    assert is_inside(rows.points)
-    assert 1 <= num_new(rows) <= rehearsal.case.trials
-    assert num_new(rows) == rehearsal.case.trials or rehearsal.case.name in MAY_TRY_FEWER
+    steps = rehearse(rehearsal.strategy, alike) if alike else rehearsal.steps
+    check_points(steps)
+    check_count(steps, rehearsal.case.search.trials, rehearsal.case.name in MAY_TRY_FEWER)
 
 
 def test_done_stays_done_and_asks_for_nothing(rehearsal):
@@ -211,30 +199,39 @@ def test_compiled_and_eager_agree_bit_for_bit(rehearsal):
 
 def test_replaying_what_was_told_gives_the_state_and_the_next_plan(rehearsal):
     _, strategy, steps = rehearsal
-    state = strategy.init(key_of(0))
-    for step in steps:
-        chex.assert_trees_all_equal(strategy.ask(key_of(0), state), step.plan)
-        state = strategy.tell(state, step.plan, step.scores)
-        chex.assert_trees_all_equal(state, step.state)
+    recorded = iter([step.scores for step in steps])
+    chex.assert_trees_all_equal(rehearse(strategy, lambda plan: next(recorded)), steps)
 
 
-def test_the_recorded_plan_is_authoritative(rehearsal):
+def test_without_a_lag_nothing_need_be_announced(rehearsal):
+    if rehearsal.strategy.lag == 0:
+        chex.assert_trees_all_equal(rehearse(rehearsal.strategy._replace(opened=same_state)), rehearsal.steps)
+
+
+@pytest.mark.parametrize("point", [1.0, np.nan])
+def test_the_recorded_plan_is_authoritative(rehearsal, point):
     # A study may put a start of its own, a bound included, in the place of a point, and NaN for an unused parameter.
-    _, strategy, steps = rehearsal
-    plan = steps[0].plan
-    for recorded in (plan.points.at[0].set(1.0), jnp.full_like(plan.points, jnp.nan)):
-        state = strategy.tell(strategy.init(key_of(0)), plan._replace(points=recorded), steps[0].scores)
-        assert is_inside(strategy.ask(key_of(0), state).points)
+    told = {}
+
+    def as_it_runs(plan: Plan) -> Plan:
+        assert is_inside(plan.points[new_rows(plan)])
+        check_continued_points(plan, told)
+        plan = plan._replace(points=jnp.where(new_rows(plan)[:, None], jnp.float32(point), plan.points))
+        told.update(zip(np.asarray(plan.trial_id).tolist(), np.asarray(plan.points), strict=True))
+        return plan
+
+    def score(plan: Plan) -> jax.Array:
+        return plan.trial_id.astype(jnp.float32)
+
+    rehearse(rehearsal.strategy, score, as_it_runs=as_it_runs)
 
 
 def test_padding_has_no_say(rehearsal):
-    _, strategy, steps = rehearsal
-    state = strategy.init(key_of(0))
-    for step in steps:
-        chex.assert_trees_all_equal(
-            strategy.tell(state, step.plan, jnp.where(step.plan.active, step.scores, -1e6)), step.state
-        )
-        state = step.state
+    def score(plan: Plan) -> jax.Array:
+        return jnp.where(plan.active, rugged(plan), -1e6)
+
+    states = [[step.state for step in steps] for steps in (rehearse(rehearsal.strategy, score), rehearsal.steps)]
+    chex.assert_trees_all_equal(*states)
 
 
 def test_another_key_gives_other_points(rehearsal):
@@ -244,41 +241,75 @@ def test_another_key_gives_other_points(rehearsal):
 
 
 def test_x64_changes_nothing(rehearsal, x64):
-    chex.assert_trees_all_equal(jax.jit(scanned(rehearsal))(key_of(0)), stacked(rehearsal.steps))
+    search = scanned(rehearsal.case.strategy(), len(rehearsal.steps))
+    chex.assert_trees_all_equal(jax.jit(search)(key_of(0)), stacked(rehearsal.steps))
 
 
 # How it runs
 
 
 def test_a_scan_of_several_keys_at_once_equals_each_alone(rehearsal):
-    together = jax.jit(jax.vmap(scanned(rehearsal)))(jnp.stack([key_of(seed) for seed in range(4)]))
-    for seed in range(4):
-        alone = stacked(rehearse(rehearsal.strategy, seed=seed))
-        chex.assert_trees_all_equal(jax.tree.map(lambda column, seed=seed: column[seed], together), alone)
-
-
-def scanned(rehearsal: Rehearsal) -> Callable[[jax.Array], Step]:
-    """The search as one program: all steps, stacked."""
-    strategy = rehearsal.case.strategy()
-
-    def search(key: jax.Array) -> Step:
-        def advance(state: Any, _: None) -> tuple[Any, Step]:
-            plan = strategy.ask(key, state)
-            step = Step(plan, rugged(plan), strategy.tell(state, plan, rugged(plan)))
-            return step.state, step
-
-        return jax.lax.scan(advance, strategy.init(key), length=len(rehearsal.steps))[1]
-
-    return search
-
-
-def stacked(steps: list[Step]) -> Step:
-    return jax.tree.map(lambda *columns: jnp.stack(columns), *steps)
+    alone = [rehearse(rehearsal.strategy, seed=seed) for seed in range(4)]
+    search = scanned(rehearsal.case.strategy(), max(map(len, alone)))
+    together = jax.jit(jax.vmap(search))(jnp.stack([key_of(seed) for seed in range(4)]))
+    for seed, steps in enumerate(alone):  # searches with other keys may have fewer plans
+        ours = jax.tree.map(lambda column, seed=seed: column[seed], together)
+        chex.assert_trees_all_equal(jax.tree.map(lambda column, end=len(steps): column[:end], ours), stacked(steps))
+        assert not ours.plan.active[len(steps) :].any()
 
 
 def test_equal_arguments_give_the_same_functions(rehearsal):
     # jit knows a program by its function: this is what keeps a second search from compiling.
     case, strategy = rehearsal.case, rehearsal.case.strategy()
+    axes, trials, epochs = case.search
     assert all(ours is theirs for ours, theirs in zip(case.strategy(), strategy, strict=True))
-    listed = STRATEGIES[case.name](**case.settings)(list(case.axes), trials=case.trials, epochs=EPOCHS)
+    listed = STRATEGIES[case.name](**case.factory.settings)(list(axes), trials=trials, epochs=epochs)
     assert listed is strategy
+
+
+# Any settings
+
+
+def small(most: int) -> st.SearchStrategy[int | None]:
+    return st.none() | st.integers(1, most)
+
+
+SETTINGS = {
+    "asha": {"eta": st.integers(2, 4), "least": small(3), "width": small(9), "lag": st.integers(0, 3)},
+    "coarse_to_fine": {
+        "rounds": st.integers(1, 5),
+        "keep": st.none() | st.integers(2, 5),
+        "exploration": st.sampled_from([0.0, 0.2, 0.9]),
+    },
+    "grid": {},
+    "hyperband": {"eta": st.integers(2, 4)},
+    "random": {"round_size": small(9)},
+    "sobol": {"round_size": small(9)},
+    "successive_halving": {"eta": st.integers(2, 4), "least": small(3)},
+}
+FACTORIES = st.one_of([st.builds(STRATEGIES[name], **settings) for name, settings in SETTINGS.items()])
+SEARCHED = st.builds(
+    Search,
+    axes=st.sampled_from([MIXED, MIXED[:1]]),
+    trials=st.sampled_from([1, 3, 8, 20]),  # few shapes, so that few operations compile
+    epochs=st.integers(3, 30),
+)
+
+
+@settings(max_examples=25)
+@given(factory=FACTORIES, search=SEARCHED, more=st.sampled_from([0, 7]), seed=st.integers(0, 99))
+def test_the_laws_hold_whatever_the_settings(factory, search, more, seed):
+    axes, trials, epochs = search
+    if factory.name in MAY_TRY_FEWER or not more:
+        strategy = factory(axes, trials=trials, epochs=epochs)
+    else:
+        trials += more
+        strategy = factory(axes, trials=trials, epochs=epochs, earlier=(search.trials,))
+    steps = rehearse(strategy, seed=seed)
+    check_shapes(strategy, steps, len(axes))
+    check_ids(steps)
+    check_parents(strategy, steps)
+    check_budgets(steps, epochs)
+    check_points(steps)
+    check_count(steps, trials, factory.name in MAY_TRY_FEWER)
+    assert not emptied(steps[-1].plan).active.any()

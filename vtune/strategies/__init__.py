@@ -1,9 +1,22 @@
 """What to try next: each strategy takes its own settings and returns a factory; it never trains and never writes."""
 
 from vtune.strategies.boxes import near_bounds
+from vtune.strategies.halving import hyperband, successive_halving
 from vtune.strategies.lattice import grid
 from vtune.strategies.names import by_name
+from vtune.strategies.promotions import asha
 from vtune.strategies.sampling import random
+from vtune.strategies.sequences import sobol
 from vtune.strategies.zoom import coarse_to_fine
 
-__all__ = ["by_name", "coarse_to_fine", "grid", "near_bounds", "random"]
+__all__ = [
+    "asha",
+    "by_name",
+    "coarse_to_fine",
+    "grid",
+    "hyperband",
+    "near_bounds",
+    "random",
+    "sobol",
+    "successive_halving",
+]

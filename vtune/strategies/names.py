@@ -7,14 +7,21 @@ from typing import Any
 from vtune.defaults import did_you_mean
 from vtune.protocols import StrategyFactory
 from vtune.strategies.factories import Factory
+from vtune.strategies.halving import hyperband, successive_halving
 from vtune.strategies.lattice import grid
+from vtune.strategies.promotions import asha
 from vtune.strategies.sampling import random
+from vtune.strategies.sequences import sobol
 from vtune.strategies.zoom import coarse_to_fine
 
 STRATEGIES: dict[str, Callable[..., Factory]] = {
+    "asha": asha,
     "coarse_to_fine": coarse_to_fine,
     "grid": grid,
+    "hyperband": hyperband,
     "random": random,
+    "sobol": sobol,
+    "successive_halving": successive_halving,
 }
 
 
