@@ -29,6 +29,7 @@ class Steps(NamedTuple):
 
     init: Callable[[UInt32[np.ndarray, "2"]], PyTree]
     ask: Callable[[UInt32[np.ndarray, "2"], PyTree], tuple[Plan, Any]]
+    opened: Callable[[PyTree, Plan], PyTree]
     tell: Callable[[PyTree, Plan, Any], PyTree]
 
 
@@ -45,7 +46,7 @@ def compiled(strategy: Strategy) -> Steps:
     def ask(root: UInt32[Array, "2"], state: PyTree) -> tuple[Plan, Any]:
         return strategy.ask(sample_key(root), state), strategy.done(state)
 
-    return Steps(jax.jit(init), jax.jit(ask), jax.jit(strategy.tell))
+    return Steps(jax.jit(init), jax.jit(ask), jax.jit(strategy.opened), jax.jit(strategy.tell))
 
 
 @dataclass
@@ -136,6 +137,8 @@ class Loop:
         if round == len(study.plans):
             study.plans.add(self._as_it_runs(asked))
         plan = study.plans.plan(round, asked)
+        if self.strategy.lag:
+            self._state = compiled(self.strategy).opened(self._state, plan)
         lanes = {int(plan.trial_id[lane]): int(lane) for lane in np.flatnonzero(plan.active)}
         rows = self._rows(plan, list(lanes.values()))
         for lane in sorted(
