@@ -82,9 +82,9 @@ def moves(
     is_as_strong = np.nan_to_num(strengths[1:]) >= np.nan_to_num(strengths[0])
     chances = (1 + np.sum(is_as_strong, axis=0)) / len(dealt)
     order = np.lexsort((-np.nan_to_num(strengths[0]), chances))
-    return [
-        Move(names[axis], float(points[0, axis]), float(ends[0, axis]), float(chances[axis])) for axis in order.tolist()
-    ]
+    columns = zip(names, points[0].tolist(), ends[0].tolist(), chances.tolist(), strict=True)
+    found = [Move(*column) for column in columns]
+    return [found[int(axis)] for axis in order]
 
 
 def _check(points: np.ndarray) -> None:
