@@ -176,6 +176,14 @@ def test_challengers_that_diverge_do_not_make_stale_or_hide_who_is_better():
     assert weigh(choosing, judging[[0, 2]], is_maximized=True).verdict == "fresh"
 
 
+def test_the_tolerance_is_the_noise_of_those_that_never_diverged():
+    choosing, judging = np.random.default_rng(0).normal(1.0, 0.1, (2, 17, 8))
+    alone = weigh(choosing[:3], judging[:2], is_maximized=False).tolerance
+    choosing[3:10] = np.inf
+    choosing[10:, 2] = np.nan
+    assert weigh(choosing, judging[:2], is_maximized=False).tolerance == alone
+
+
 def test_noise_is_that_of_the_better_half():
     generator = np.random.default_rng(0)
     good, bad = generator.normal(1.0, 0.1, (20, 8)), generator.normal(-5.0, 3.0, (20, 8))
