@@ -1,10 +1,12 @@
 """The last round of a search: its best trials once more, under seed indices that chose nothing so far."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from vtune.ending import Ending
 from vtune.progress import Progress
 from vtune.protocols import ChunkResult
 from vtune.results.finalists import choose, finalists_table, verify
@@ -15,6 +17,9 @@ NUM_SEEDS = 8
 
 FROM_TRIALS, DEFAULT = 32, 8
 """How many trials a search has at least whose default is to have finalists, and how many."""
+
+_SLACK = 1.05
+"""How much longer than its time a search may take for the finals, which are guessed at."""
 
 
 def number_of_finalists(finalists: int | str, trials: int) -> int:
@@ -27,7 +32,33 @@ def number_of_finalists(finalists: int | str, trials: int) -> int:
     return (DEFAULT if trials >= FROM_TRIALS else 0) if isinstance(finalists, str) else finalists
 
 
-def hold_finals(study: Study, number: int, progress: Progress) -> None:
+def expected_seconds(study: Study, number: int) -> float:
+    """Returns about how long the finals take, going by the chunks that were trained: one a rung and seed.
+
+    Args:
+        study: so far.
+        number: of finalists.
+    """
+    comparable = study.table.trials.loc[study.table.comparable()]
+    if comparable.empty or not number:
+        return 0.0
+    num_chunks = NUM_SEEDS * (min(number, comparable["rung"].nunique()) + 1)
+    return num_chunks * float(comparable["seconds"].mean()) / study.executor.num_parallel
+
+
+def reserved_seconds(study: Study, number: int, ending: Ending) -> float:
+    """Returns how much of the time that there is to leave to the finals; none where they would take a third of it.
+
+    Args:
+        study: so far.
+        number: of finalists.
+        ending: of the search.
+    """
+    seconds = expected_seconds(study, number)
+    return seconds if ending.seconds is not None and seconds < ending.seconds / 3 else 0.0
+
+
+def hold_finals(study: Study, number: int, progress: Progress, ending: Ending) -> None:
     """Trains the best trials under fresh seed indices, chooses among them, and measures the winner under further ones.
 
     What the folder tells of these trainings is not done again.
@@ -36,12 +67,17 @@ def hold_finals(study: Study, number: int, progress: Progress) -> None:
         study: whose trials are done.
         number: of finalists; 0 for none.
         progress: what is told of it.
+        ending: of the search: where they would take more time than is left, there are none.
     """
     candidates = study.table.comparable()[:number]
     if not candidates:
         return
     fresh = range(study.num_seeds, study.num_seeds + NUM_SEEDS)
     further = range(fresh.stop, fresh.stop + NUM_SEEDS)
+    left = math.inf if ending.seconds is None else _SLACK * ending.seconds - study.seconds
+    if not study.final_scores and expected_seconds(study, number) > left:
+        progress.say("finals: none, as there is no time left for them; the best score is that of the search")
+        return
     progress.say(f"finals: the best {len(candidates)} on {NUM_SEEDS} fresh seeds, then the winner on {NUM_SEEDS} more")
     started, is_maximized = time.perf_counter(), study.table.is_maximized
     choice = choose(_scores(study, candidates, fresh), is_maximized=is_maximized)

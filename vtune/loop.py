@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float32, PyTree, UInt32
 
+from vtune.ending import Ending
 from vtune.history import History, mean_curve
 from vtune.keys import Purpose, from_words, study_key
 from vtune.progress import Progress
@@ -49,6 +50,10 @@ def compiled(strategy: Strategy) -> Steps:
     return Steps(jax.jit(init), jax.jit(ask), jax.jit(strategy.opened), jax.jit(strategy.tell))
 
 
+class _OutOfTime(Exception):
+    """There is no time left to train."""
+
+
 @dataclass
 class Asked:
     """A plan that is not told yet.
@@ -80,6 +85,8 @@ class Loop:
         root: words of the study's root key.
         start: the first trials, as far as the user names them.
         kept: what the folder held at the beginning, or None.
+        ending: when to stop before the strategy does.
+        reserve: how many seconds to leave of those that there are, for what is done when the search is over.
     """
 
     study: Study
@@ -88,6 +95,8 @@ class Loop:
     root: UInt32[np.ndarray, "2"]
     start: Sequence[Mapping[str, Any]] = ()
     kept: Held | None = None
+    ending: Ending = Ending()
+    reserve: Callable[[Study], float] = lambda study: 0.0
     _histories: dict[int, History] = field(default_factory=dict)
     _asked: deque[Asked] = field(default_factory=deque)
     _num_asked: int = 0
@@ -104,8 +113,11 @@ class Loop:
         self._state = compiled(self.strategy).init(self.root)
         try:
             first = self._go_on()
+            self._check_time()
             if first:
                 self.study.executor.train(first, self._record_chunk)
+        except _OutOfTime:
+            self.progress.say(f"time is up: {len(self.study.table)} trials in {self.study.seconds:.0f} s")
         finally:  # what is trained is in the folder, also when Ctrl-C or an error ends the search here
             self._save()
 
@@ -117,7 +129,7 @@ class Loop:
         while True:
             while self._asked and not self._asked[0].left:
                 self._tell(self._asked.popleft())
-            if len(self._asked) > self.strategy.lag:
+            if len(self._asked) > self.strategy.lag or self._has_reached_target():
                 return new
             plan, is_over = jax.device_get(compiled(self.strategy).ask(self.root, self._state))
             if is_over or not plan.active.any():
@@ -141,9 +153,8 @@ class Loop:
             self._state = compiled(self.strategy).opened(self._state, plan)
         lanes = {int(plan.trial_id[lane]): int(lane) for lane in np.flatnonzero(plan.active)}
         rows = self._rows(plan, list(lanes.values()))
-        for lane in sorted(
-            rows, key=lambda lane: goes_on(plan, lane)
-        ):  # a child starts from what its parent was before
+        # A child starts from what its parent was before this plan.
+        for lane in sorted(rows, key=lambda lane: goes_on(plan, lane)):
             self._open_history(plan, lane, rows[lane], round)
         self._asked.append(Asked(plan, lanes, np.full(len(plan.active), np.nan, np.float32), set(lanes)))
         self._num_asked += 1
@@ -228,7 +239,18 @@ class Loop:
         self._record([history.trial_id for history in histories if history.is_trained])
         if time.perf_counter() > self._next_save:
             self._save()
+        self._check_time()
         return self._go_on() if not self._asked[0].left else []
+
+    def _has_reached_target(self) -> bool:
+        table = self.study.table
+        return self.ending.is_reached(table.best_score, table.is_maximized)
+
+    def _check_time(self) -> None:
+        self.study.seconds = time.perf_counter() - self._started_at
+        if self.ending.seconds is not None:
+            if self.study.seconds + self.reserve(self.study) >= self.ending.seconds:
+                raise _OutOfTime
 
     def _record(self, trial_ids: Sequence[int]) -> None:
         """Puts trials into the table as they are now, and their scores where the strategy is told of them."""

@@ -302,6 +302,11 @@ class ChunkResult(NamedTuple):
 class Executor(Protocol):
     """Trains trials; it knows no strategy and no store."""
 
+    @property
+    def num_parallel(self) -> int:
+        """How many chunks are trained at the same time."""
+        ...
+
     def train(
         self, trainings: Sequence[Training], on_chunk: Callable[[ChunkResult], Sequence[Training] | None]
     ) -> None:

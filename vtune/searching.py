@@ -4,6 +4,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -13,7 +14,8 @@ from jax.experimental import multihost_utils
 
 from vtune.arguments import check_chunk, check_count
 from vtune.defaults import did_you_mean
-from vtune.finals import hold_finals, number_of_finalists
+from vtune.ending import make_ending
+from vtune.finals import hold_finals, number_of_finalists, reserved_seconds
 from vtune.keys import seed_words
 from vtune.loop import Loop
 from vtune.progress import Progress, make_progress
@@ -47,6 +49,8 @@ def search(
     select: str = "last",
     finalists: int | str = "auto",
     seeds_per_trial: int = 1,
+    target: float | int | None = None,
+    time_budget: float | int | str | None = None,
     start: Any = None,
     seed: int = 0,
     folder: str | PathLike[str] | None = None,
@@ -82,6 +86,10 @@ def search(
             which is given outputs and y in the targets' own units, also where they are standardized.
         direction: "minimize" or "maximize", for a metric that is a function.
         select: "last" ranks the last epoch of a trial, "best_epoch" its best one.
+        target: a score; the search is done with the first round in which a trial reaches it.
+        time_budget: seconds, or "90s", "10m", "1h30m", that the search may take in all, compiling included, and those
+            before it was interrupted. When they are over, so is the search, with the chunks under way as the last, and
+            whatever is done is returned. Time for the finalists is left, or there are none.
         start: trials to begin with, ``[{"learning_rate": 0.01}]``, in which what is left out is drawn as in any other
             trial; or an older study (or its folder), of which the best 8 are tried first.
         finalists: how many of the best trials are trained again, each on 8 fresh seeds, to choose the winner by the
@@ -123,7 +131,7 @@ def search(
     _check_arguments(trials, epochs, finalists, seeds_per_trial, seed, folder, chunk, executor)
     trials, epochs, seed = int(trials), int(epochs), int(seed)
     chunk, root = chunk if chunk == "auto" else int(chunk), seed_words(seed)
-    written, factory = Space.of(space), factory_of(strategy)
+    written, factory, ending = Space.of(space), factory_of(strategy), make_ending(target, time_budget)
     check_column_names(written.entries)
     kept = None if folder is None else read_if_there(folder)
     first = first_trials(start, written, trials, kept)
@@ -142,7 +150,7 @@ def search(
         "data_digest": parts.data.digest, "strategy": _name(factory), "trials": trials, "epochs": epochs,
         "optimizer": _name(optimizer), "loss": _name(loss), "metric": parts.objective.name,
         "is_maximized": parts.objective.is_maximized, "select": select, "start_from": source_of(start), "start": first,
-        "finalists": finalists,
+        "finalists": finalists, "target": ending.target, "time_budget": ending.seconds,
         "seed": seed, "seeds_per_trial": int(seeds_per_trial), "chunk": chunk, "executor": executor,
         "mesh_devices": len(used) if executor == "mesh" else None,
         "matmul_precision": parts.recipe.matmul_precision,
@@ -166,8 +174,10 @@ def search(
             shown.say(f"{len(kept.trials)} of {trials} trials are in {kept.path}; the search goes on there")
         shown.say(study.executor.describe())
         shown.begin(trials)
-        Loop(study, shown, tried, root, first, kept).run()
-        hold_finals(study, number_of_finalists(finalists, trials), shown)
+        number = number_of_finalists(finalists, trials)
+        reserve = partial(reserved_seconds, number=number, ending=ending)
+        Loop(study, shown, tried, root, first, kept, ending, reserve).run()
+        hold_finals(study, number, shown, ending)
     if folder is not None and jax.process_count() > 1:
         multihost_utils.sync_global_devices("the folder is whole")  # one process writes it, and all may read it now
     return study

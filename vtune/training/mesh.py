@@ -53,6 +53,11 @@ class Lockstep:
         """Lets go of the weights of all other trials."""
         self.worker.weights.keep_only(trial_ids)
 
+    @property
+    def num_parallel(self) -> int:
+        """How many chunks are trained at the same time: the devices share each."""
+        return 1
+
     def _chunks(self, trainings: Sequence[Training]) -> list[Chunk]:
         chunks = self.job.chunks(trainings, parts=len(self.devices))
         self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), own(self.devices))

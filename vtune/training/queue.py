@@ -79,6 +79,11 @@ class ChunkQueue:
         """Returns the plan in one line."""
         return self.job.describe(describe(self.devices), len(self.devices))
 
+    @property
+    def num_parallel(self) -> int:
+        """How many chunks are trained at the same time."""
+        return len(self.workers)
+
     def _chunks(self, trainings: Sequence[Training]) -> list[Chunk]:
         chunks = self.job.chunks(trainings)
         self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), self.devices[0])
