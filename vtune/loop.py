@@ -32,20 +32,23 @@ class Steps(NamedTuple):
 
 @lru_cache(maxsize=64)
 def compiled(strategy: Strategy) -> Steps:
-    """Compiles a strategy; a later search with the same one compiles nothing."""
+    """Compiles a strategy; a later search with the same one compiles nothing. One that calls out runs as it is."""
 
-    def sample_key(root: UInt32[Array, "2"]) -> Key[Array, ""]:
+    @jax.jit  # for the strategies that are not compiled themselves
+    def sample_key(root: UInt32[Array | np.ndarray, "2"]) -> Key[Array, ""]:
         return study_key(from_words(root), Purpose.SAMPLE)
 
-    def first(root: UInt32[Array, "2"]) -> tuple[PyTree, Plan, Any]:
+    def first(root: UInt32[Array | np.ndarray, "2"]) -> tuple[PyTree, Plan, Any]:
         state = strategy.init(sample_key(root))
         return state, strategy.ask(sample_key(root), state), strategy.done(state)
 
-    def following(root: UInt32[Array, "2"], state: PyTree, plan: Plan, scores: Array) -> tuple[PyTree, Plan, Any]:
+    def following(
+        root: UInt32[Array | np.ndarray, "2"], state: PyTree, plan: Plan, scores: Any
+    ) -> tuple[PyTree, Plan, Any]:
         state = strategy.tell(state, plan, scores)
         return state, strategy.ask(sample_key(root), state), strategy.done(state)
 
-    return Steps(jax.jit(first), jax.jit(following))
+    return Steps(jax.jit(first), jax.jit(following)) if strategy.is_traceable else Steps(first, following)
 
 
 @dataclass

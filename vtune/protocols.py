@@ -73,6 +73,8 @@ class Strategy(NamedTuple):
         keeps: whose weights a later plan may ask for: "none", "round" (those of the plan before it), or "all".
         lag: how many plans may be open at once beyond the first: plan ``i`` is asked for once plan ``i - lag - 1`` has
             been told, and plans are told in their order.
+        is_traceable: whether JAX may trace the functions. One that calls out, such as a sampler of Optuna, is run as it
+            is: its states may be any objects, and it cannot be part of a fused search.
     """
 
     init: Callable[[Array], PyTree]
@@ -82,6 +84,7 @@ class Strategy(NamedTuple):
     max_lanes: int
     keeps: Literal["none", "round", "all"] = "none"
     lag: int = 0
+    is_traceable: bool = True
 
 
 @runtime_checkable

@@ -3,7 +3,8 @@
 from vtune.strategies.boxes import near_bounds
 from vtune.strategies.lattice import grid
 from vtune.strategies.names import by_name
+from vtune.strategies.outside import from_optuna
 from vtune.strategies.sampling import random
 from vtune.strategies.zoom import coarse_to_fine
 
-__all__ = ["by_name", "coarse_to_fine", "grid", "near_bounds", "random"]
+__all__ = ["by_name", "coarse_to_fine", "from_optuna", "grid", "near_bounds", "random"]
