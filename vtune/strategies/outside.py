@@ -178,7 +178,7 @@ def _ask(sampler: Any, ended: tuple[Any, ...], axes: tuple[Axis, ...], size: int
         study.add_trials(ended)
         for _ in range(size):
             study.ask(distributions)
-        return _Asked(sampler, ended, tuple(study.get_trials()[len(ended) :]))
+        return _Asked(sampler, ended, tuple(study.get_trials(deepcopy=False)[len(ended) :]))
 
 
 def _ended(trials: tuple[Any, ...], told: _Told, axes: tuple[Axis, ...]) -> Iterator[Any]:
