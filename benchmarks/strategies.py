@@ -19,8 +19,8 @@ like any other here, so strategies that change hyperparameters on the way have n
 **Training.** Networks on digits, breast cancer and, where it is there, MNIST-1D; see ``benchmarks/regret/training.py``.
 
 A seed is a key: points and noise are the same ones for strategies that try the same trials. Intervals: 95 %,
-percentiles of a bootstrap over the seeds, in pairs where two strategies are compared. Expected time: 10 minutes on 2
-cores, most of it Optuna's and training; ``--quick``, a smoke run, 10 seconds.
+percentiles of a bootstrap over the seeds, in pairs where two strategies are compared. Expected time: 15 minutes on 2
+cores, most of it Optuna's; ``--quick``, a smoke run, 15 seconds.
 """
 
 import argparse
@@ -51,7 +51,8 @@ REASONS: dict[tuple[str, str] | str, str] = {
         "grid",
         "Hartmann6 + 4",
     ): "128 points are 2 values on 7 of 10 axes and 1 on the others, whether or not they matter",
-    ("grid", "Griewank6"): "2 or 3 values an axis: few points are near the minimum, and noise hides which of them are",
+    ("grid", "Griewank6"): "the best point is no worse than random's, but noise hides it, and with 2 values on 5 of 6 "
+    "axes few others come close",
 }
 """Why a strategy loses to random, by its name, or by that and the function's; from what the numbers show."""
 
