@@ -1,12 +1,18 @@
 """The benchmarks that compare run, and notice when two sides did not do the same work."""
 
+import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from vtune.protocols import Plan, Strategy
 
 ROOT = Path(__file__).parent.parent
 CONTESTANTS = ["vtune", "per-trial", "per-shape", "padded"]
@@ -22,6 +28,84 @@ def test_the_sequential_benchmark_tells_of_every_contestant_and_all_are_comparab
     assert [row[:2] for row in rows] == 2 * [[name, run] for name in CONTESTANTS for run in ("cold", "warm")]
     for row in rows:
         assert row[-1].startswith("the loop compared with" if row[0] == "per-shape" else "yes"), done.stdout
+
+
+def test_the_strategies_benchmark_compares_all_of_them_with_random_search():
+    command = [sys.executable, "benchmarks/strategies.py", "--quick", "--only", "random", "coarse_to_fine"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\b(nan|inf)\b", done.stdout) is None
+    lines = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line] for line in lines if line[1].strip() in ("random", "coarse_to_fine")]
+    assert [(row[0], row[1], float(row[-1])) for row in rows] == [
+        ("Branin", "random", 8.0),
+        ("Branin", "coarse_to_fine", 8.0),
+        ("breast cancer", "random", 4.0),
+        ("breast cancer", "coarse_to_fine", 4.0),
+    ]
+    assert "coarse_to_fine, 8 trainings: better on" in done.stdout
+
+
+@pytest.fixture
+def regret(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return lambda module: importlib.import_module(f"regret.{module}")
+
+
+MINIMA = {
+    "Branin": [(np.pi + 5) / 15, 2.275 / 15],
+    "Hartmann6": [0.20169, 0.150011, 0.476874, 0.275332, 0.311652, 0.6573],
+    "Ackley5": [0.375] * 5,
+    "Rosenbrock4": [0.4] * 4,
+    "Hartmann6 + 4": [0.20169, 0.9, 0.150011, 0.1, 0.476874, 0.5, 0.275332, 0.3, 0.311652, 0.6573],
+    "Griewank6": [0.375] * 6,
+}
+
+
+def test_functions_have_their_minima_where_the_literature_has_them(regret):
+    functions = regret("functions").FUNCTIONS
+    assert [function.name for function in functions] == list(MINIMA)
+    for function in functions:
+        point = np.array(MINIMA[function.name], np.float32)
+        assert point.shape == (function.num_axes,)
+        assert float(function.value(point)) == pytest.approx(function.least, abs=1e-3)
+
+
+class Halver:
+    """Three trials of one epoch; the best goes on to three, and ends well."""
+
+    ids, parents, budgets = np.array([[0, 1, 2], [1, -1, -1]]), np.array([[-1] * 3, [1, -1, -1]]), [1, 3]
+
+    def ask(self, key, number):
+        row = jnp.minimum(number, 1)
+        points = jnp.array([[0.5], [0.25], [0.75]], jnp.float32)
+        points = jnp.where(row == 0, points, points[1][None])
+        budget = jnp.full(3, jnp.asarray(self.budgets, jnp.int32)[row])
+        active = jnp.where(row == 0, True, jnp.arange(3) == 0)
+        table = [jnp.asarray(rows, jnp.int32)[row] for rows in (self.ids, self.parents)]
+        return Plan(*table, points, budget, active)
+
+
+@pytest.mark.parametrize("is_traceable", [True, False])
+def test_a_driver_counts_epochs_once_and_ranks_equal_budgets_alone(regret, is_traceable):
+    halver = Strategy(
+        init=lambda key: jnp.int32(0),
+        ask=Halver().ask,
+        tell=lambda number, plan, scores: number + 1,
+        done=lambda number: number >= 2,
+        max_lanes=3,
+        is_traceable=is_traceable,
+    )
+    keys = jax.random.split(jax.random.key(0, impl="threefry2x32"), 2)
+
+    def scores(keys, plan):
+        return jnp.where(plan.budget == 3, 5.0, plan.points[..., 0]), plan.points[..., 0]
+
+    outcome = regret("driving").run(halver, keys, scores, 3)
+    np.testing.assert_array_equal(outcome.regret, [0.25, 0.25])
+    np.testing.assert_array_equal(outcome.best_regret, [0.25, 0.25])
+    np.testing.assert_allclose(outcome.trainings, [5 / 3, 5 / 3])
 
 
 @pytest.fixture

@@ -77,7 +77,9 @@ def test_a_search_that_ran_out_of_time_goes_on_when_there_is_more(tmp_path, cloc
 
 
 def test_time_is_left_for_the_finals_or_they_are_left_out(clock, monkeypatch):
-    monkeypatch.setattr("vtune.finals.expected_seconds", lambda study, number: 20.0 if number and len(study.table) else 0.0)
+    monkeypatch.setattr(
+        "vtune.finals.expected_seconds", lambda study, number: 20.0 if number and len(study.table) else 0.0
+    )
     whole, held = search(time_budget=90), search(time_budget=90, finalists=2)
     assert len(held.trials) < len(whole.trials) < 24
     assert len(held.finalists) == 2

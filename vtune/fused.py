@@ -319,6 +319,11 @@ def fused_search(
 
 def _check_rounds(strategy: Strategy, rounds: int, trials: int) -> None:
     """Refuses a strategy that does not ask for as many plans of fresh trials: it is run with scores of no meaning."""
+    if not strategy.is_traceable:
+        raise ValueError(
+            "strategy: it calls Python, so it cannot be part of a program. Write vtune.search(strategy=...) for it, or "
+            f"strategy=vtune.strategies.random(round_size={trials}) here."
+        )
 
     def step(carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
         state, count = carry

@@ -36,18 +36,20 @@ class Steps(NamedTuple):
 
 @lru_cache(maxsize=64)
 def compiled(strategy: Strategy) -> Steps:
-    """Compiles a strategy; a later search with the same one compiles nothing."""
+    """Compiles a strategy; a later search with the same one compiles nothing. One that calls out runs as it is."""
 
-    def sample_key(root: UInt32[Array, "2"]) -> Any:
+    @jax.jit  # for the strategies that are not compiled themselves
+    def sample_key(root: UInt32[Array | np.ndarray, "2"]) -> Any:
         return study_key(from_words(root), Purpose.SAMPLE)
 
-    def init(root: UInt32[Array, "2"]) -> PyTree:
+    def init(root: UInt32[Array | np.ndarray, "2"]) -> PyTree:
         return strategy.init(sample_key(root))
 
-    def ask(root: UInt32[Array, "2"], state: PyTree) -> tuple[Plan, Any]:
+    def ask(root: UInt32[Array | np.ndarray, "2"], state: PyTree) -> tuple[Plan, Any]:
         return strategy.ask(sample_key(root), state), strategy.done(state)
 
-    return Steps(jax.jit(init), jax.jit(ask), jax.jit(strategy.opened), jax.jit(strategy.tell))
+    steps = Steps(init, ask, strategy.opened, strategy.tell)
+    return Steps(*map(jax.jit, steps)) if strategy.is_traceable else steps
 
 
 class _OutOfTime(Exception):

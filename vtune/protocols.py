@@ -86,6 +86,8 @@ class Strategy(NamedTuple):
         lag: how many plans may be open at once beyond the first.
         opened: ``opened(state, plan) -> state``; for the plan just asked for, as it will run. With a lag of 0 it may be
             left out, as ``tell`` follows at once and does as much.
+        is_traceable: whether JAX may trace the functions. One that calls out, such as a sampler of Optuna, is run as it
+            is: its states may be any objects, and it cannot be part of a fused search.
     """
 
     init: Callable[[Array], PyTree]
@@ -96,6 +98,7 @@ class Strategy(NamedTuple):
     keeps: Literal["none", "round", "all"] = "none"
     lag: int = 0
     opened: Callable[[PyTree, Plan], PyTree] = same_state
+    is_traceable: bool = True
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@ from vtune.strategies.boxes import near_bounds
 from vtune.strategies.halving import hyperband, successive_halving
 from vtune.strategies.lattice import grid
 from vtune.strategies.names import by_name
+from vtune.strategies.outside import from_optuna
 from vtune.strategies.promotions import asha
 from vtune.strategies.sampling import random
 from vtune.strategies.sequences import sobol
@@ -13,6 +14,7 @@ __all__ = [
     "asha",
     "by_name",
     "coarse_to_fine",
+    "from_optuna",
     "grid",
     "hyperband",
     "near_bounds",

@@ -1,0 +1,139 @@
+"""Strategies on networks that are really trained, each given the same number of epochs.
+
+Searched are the learning rate, beta1, mini-batch size, width and depth of Adam-trained networks, by the validation
+loss: on scikit-learn's digits and breast cancer data (standardized), and on MNIST-1D. A search has as many epochs as 32
+whole trainings of 9. The seed is that of the search: its points, initial weights and data orders; the split is always
+the same. The winner is then trained once more and scored on test rows that no search saw. There is no known minimum, so
+regret is the loss beyond the lowest one that any search here came to, on validation and on test rows each.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.datasets import load_breast_cancer
+
+import vtune
+from regret.driving import epochs_spent, fitted_trials
+from regret.statistics import Interval
+from vtune.protocols import StrategyFactory
+
+SPACE = {
+    "learning_rate": vtune.loguniform(1e-4, 1.0),
+    "beta1": vtune.reverse_loguniform(0.5, 0.999),
+    "batch_size": vtune.powers_of_two(32, 128),
+    "hidden": vtune.integers(8, 64, log=True),
+    "layers": vtune.integers(1, 2),
+}
+
+
+def digits() -> vtune.Data:
+    """Returns all of them: 60 % of the rows to train, 20 % to validate and 20 % to test."""
+    return vtune.Data.of()
+
+
+def breast_cancer() -> vtune.Data:
+    """Returns the standardized data: 64 % of the rows to train, 16 % to validate and 20 % to test."""
+    x, y = (np.asarray(part) for part in load_breast_cancer(return_X_y=True))
+    return split(x.astype(np.float32), y, standardize=True)
+
+
+def mnist1d() -> vtune.Data | None:
+    """Returns the data, split likewise; None where nothing generates them yet."""
+    try:
+        from contest.mnist1d import generate  # pyright: ignore[reportMissingImports]  (to come)
+    except ImportError:
+        return None
+    x, y = generate(seed=0)
+    return split(np.asarray(x, np.float32), np.asarray(y), standardize=False)
+
+
+def split(x: np.ndarray, y: np.ndarray, standardize: bool) -> vtune.Data:
+    """Holds out a fifth of the rows to test, and of the others a fifth to validate."""
+    outer = vtune.Data.of((x, y))
+    inner = vtune.Data.of(outer.train)
+    return vtune.Data(train=inner.train, valid=inner.valid, test=outer.valid, standardize=standardize)
+
+
+TASKS: list[tuple[str, Callable[[], vtune.Data | None]]] = [
+    ("digits", digits),
+    ("breast cancer", breast_cancer),
+    ("MNIST-1D", mnist1d),
+]
+
+
+class Trained(NamedTuple):
+    """One strategy on one task: losses of its winners and whole trainings spent, one a seed."""
+
+    task: str
+    strategy: str
+    valid: Float[np.ndarray, " seeds"]
+    test: Float[np.ndarray, " seeds"]
+    trainings: Float[np.ndarray, " seeds"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns all of it for JSON."""
+        return {name: value if isinstance(value, str) else value.tolist() for name, value in self._asdict().items()}
+
+
+def train_all(factories: Mapping[str, StrategyFactory], options: argparse.Namespace) -> list[Trained]:
+    """Searches with every strategy on every task that is there."""
+    rows = []
+    for task, load in options.tasks:
+        data = load()
+        if data is None:
+            print(f"{task} is left out: nothing generates it yet")
+            continue
+        for name, factory in factories.items():
+            try:
+                rows.append(train(task, data, name, factory, options))
+            except ValueError as error:  # what it cannot be used for, it says itself
+                print(f"{name} is left out on {task}: {error}")
+    return rows
+
+
+def train(task: str, data: vtune.Data, name: str, factory: StrategyFactory, options: argparse.Namespace) -> Trained:
+    """Searches once a seed."""
+    epochs = options.training_epochs
+    trials = fitted_trials(factory, options.training_trials, epochs)
+    found = []
+    for seed in range(options.training_seeds):
+        study = vtune.search(
+            vtune.MLP,
+            options.space,
+            data,
+            strategy=factory,
+            trials=trials,
+            epochs=epochs,
+            metric="loss",
+            seed=seed,
+            progress=False,
+        )
+        plans = study.plans.table.reset_index()
+        spent = epochs_spent(*(plans[column].to_numpy() for column in ("trial_id", "parent", "budget")))
+        found.append((study.best_score, study.test_score, spent / epochs))
+    return Trained(task, name, *np.array(found, np.float64).T)
+
+
+def print_training(rows: Sequence[Trained], baseline: str) -> None:
+    """Prints one line a strategy and task."""
+    print("\nLoss beyond the lowest that is known, from networks that were trained\n")
+    columns = ["data", "strategy", "validation regret (95 %)", "test regret (95 %)", f"test against {baseline} (95 %)"]
+    columns += ["trainings spent"]
+    print("|", " | ".join(columns), "|")
+    print("|---" * len(columns) + "|")
+    for row in rows:
+        print("|", " | ".join(cells(row, rows, baseline)), "|")
+
+
+def cells(row: Trained, rows: Sequence[Trained], baseline: str) -> Iterator[str]:
+    """Yields the cells of one line."""
+    others = [other for other in rows if other.task == row.task]
+    yield from (row.task, row.strategy)
+    yield Interval.of(row.valid - min(other.valid.min() for other in others)).told()
+    yield Interval.of(row.test - min(other.test.min() for other in others)).told()
+    against = [other for other in others if other.strategy == baseline != row.strategy]
+    yield Interval.of(row.test - against[0].test).told(sign="+") if against else ""
+    yield f"{row.trainings.mean():.1f}"
