@@ -18,7 +18,7 @@ NUM_SEEDS = 8
 FROM_TRIALS, DEFAULT = 32, 8
 """How many trials a search has at least whose default is to have finalists, and how many."""
 
-_SLACK = 1.05
+_SLACK = 1.1
 """How much longer than its time a search may take for the finals, which are guessed at."""
 
 
