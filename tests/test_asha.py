@@ -129,7 +129,7 @@ def test_it_promotes_before_it_starts_new_ones_and_looks_at_nothing_open():
 
 def test_scores_of_other_budgets_are_not_compared():
     # At the second level all scores are far better: still the best of the first are promoted, by their scores there.
-    steps = run(asha(width=4), 40, 27, lambda plan: plan.trial_id - 1000.0 * plan.budget)
+    steps = run(asha(width=4), 40, 27, lambda plan: jnp.float32(plan.trial_id - 1000 * plan.budget))
     ids = [ids for ids, budget in plans(steps) if budget == 3]
     assert sorted(sum(ids, []))[:13] == list(range(13))
 
@@ -144,7 +144,7 @@ def test_its_plans_and_chunks_are_full(trials, epochs):
 
 def test_about_a_third_goes_on_from_every_level():
     counts = Counter(
-        budget for ids, budget in plans(run(asha(), 243, 81, lambda plan: plan.trial_id % 89.0)) for _ in ids
+        budget for ids, budget in plans(run(asha(), 243, 81, lambda plan: jnp.float32(plan.trial_id % 89))) for _ in ids
     )
     assert [counts[budget] for budget in (1, 3, 9, 27, 81)] == pytest.approx([243, 88, 32, 16, 8], abs=8)
 

@@ -174,8 +174,8 @@ def test_hyperband_fills_its_chunks():
 def test_halving_finds_a_good_trial_for_a_fraction_of_the_epochs():
     # Scores that tell more with every epoch: the truth, and noise that falls as one over the budget.
     def score(plan: Plan) -> jax.Array:
-        noise = jax.random.normal(jax.random.key(1), plan.trial_id.shape) / plan.budget
-        return plan.trial_id * 37 % 81 / 10 + noise
+        noise = jax.random.normal(jax.random.key(1), plan.trial_id.shape) / jnp.float32(plan.budget)
+        return jnp.float32(plan.trial_id * 37 % 81) / 10 + noise
 
     steps = run(successive_halving(), 81, 81, score)
     winner = int(active_rows(steps[-1:]).trial_id[0])

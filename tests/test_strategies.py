@@ -294,7 +294,7 @@ def test_a_name_is_the_strategy_with_its_defaults(name):
     [
         ("corse_to_fine", "did you mean 'coarse_to_fine'?"),
         ("Random", "did you mean 'random'?"),
-        ("halving", "did you mean 'successive_halving'?"),
+        ("succesive_halving", "did you mean 'successive_halving'?"),
         ("annealing", f"write one of {', '.join(map(repr, sorted(STRATEGIES)))}."),
     ],
 )
@@ -319,7 +319,7 @@ def test_an_unknown_name_is_refused_with_advice(name, advice):
         (lambda: successive_halving(eta=1), "eta=1"),
         (lambda: successive_halving(least=0), "least=0"),
         (lambda: successive_halving(least=6)((RATE,), trials=1, epochs=5), "least=6"),
-        (lambda: hyperband(eta=2.5), "eta=2.5"),
+        (lambda: hyperband(eta=0), "eta=0"),
         (lambda: asha(eta=1), "eta=1"),
         (lambda: asha(least=0), "least=0"),
         (lambda: asha(least=6)((RATE,), trials=1, epochs=5), "least=6"),
