@@ -268,34 +268,32 @@ def test_equal_arguments_give_the_same_functions(rehearsal):
 # Any settings
 
 
-def small(most: int) -> st.SearchStrategy[int | None]:
-    return st.none() | st.integers(1, most)
-
-
+WIDTHS = st.sampled_from([None, 1, 3])  # few shapes, so that few operations compile
+ETAS, LEASTS = st.integers(2, 4), st.sampled_from([None, 1, 3])
 SETTINGS = {
-    "asha": {"eta": st.integers(2, 4), "least": small(3), "width": small(9), "lag": st.integers(0, 3)},
+    "asha": {"eta": ETAS, "least": LEASTS, "width": WIDTHS, "lag": st.integers(0, 3)},
     "coarse_to_fine": {
-        "rounds": st.integers(1, 5),
-        "keep": st.none() | st.integers(2, 5),
+        "rounds": st.sampled_from([1, 3]),
+        "keep": st.sampled_from([None, 2]),
         "exploration": st.sampled_from([0.0, 0.2, 0.9]),
     },
     "grid": {},
-    "hyperband": {"eta": st.integers(2, 4)},
-    "random": {"round_size": small(9)},
-    "sobol": {"round_size": small(9)},
-    "successive_halving": {"eta": st.integers(2, 4), "least": small(3)},
+    "hyperband": {"eta": ETAS},
+    "random": {"round_size": WIDTHS},
+    "sobol": {"round_size": WIDTHS},
+    "successive_halving": {"eta": ETAS, "least": LEASTS},
 }
 FACTORIES = st.one_of([st.builds(STRATEGIES[name], **settings) for name, settings in SETTINGS.items()])
 SEARCHED = st.builds(
     Search,
     axes=st.sampled_from([MIXED, MIXED[:1]]),
-    trials=st.sampled_from([1, 3, 8, 20]),  # few shapes, so that few operations compile
+    trials=st.sampled_from([1, 4, 20]),
     epochs=st.integers(3, 30),
 )
 
 
 @settings(max_examples=25)
-@given(factory=FACTORIES, search=SEARCHED, more=st.sampled_from([0, 7]), seed=st.integers(0, 99))
+@given(factory=FACTORIES, search=SEARCHED, more=st.sampled_from([0, 4]), seed=st.integers(0, 99))
 def test_the_laws_hold_whatever_the_settings(factory, search, more, seed):
     axes, trials, epochs = search
     if factory.name in MAY_TRY_FEWER or not more:
