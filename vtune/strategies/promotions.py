@@ -23,7 +23,8 @@ def asha(eta: int = 3, least: int | None = None, width: int | None = None, lag: 
     from the highest level that has so many, else ``width`` new trials, so that every plan has one budget and fills its
     chunks. When all trials are started and told, what is promotable is promoted from the lowest level on; the rows
     left over go to the next best of that level, as lanes would be idle otherwise, and one trial at least goes on.
-    Equal scores rank by trial id; a trial that diverged is never promoted.
+    Equal scores rank by trial id; a trial that diverged is never promoted. New trials of a search that is continued
+    compete with the old ones.
 
     Up to ``lag`` plans may be open while another is asked for, so that a device need not wait for a straggler.
     Decisions look at nothing but what has been told, so they do not depend on how many devices there are. With one
