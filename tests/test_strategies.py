@@ -9,10 +9,21 @@ from hypothesis.extra import numpy as arrays
 
 from vtune.protocols import Axis, Plan, Strategy
 from vtune.space import sample_points
-from vtune.strategies import by_name, coarse_to_fine, grid, near_bounds, random
+from vtune.strategies import (
+    asha,
+    by_name,
+    coarse_to_fine,
+    grid,
+    hyperband,
+    near_bounds,
+    random,
+    sobol,
+    successive_halving,
+)
 from vtune.strategies.boxes import CELLS, NARROWEST, Box
 from vtune.strategies.lattice import values_per_axis
 from vtune.strategies.leaders import Leaders
+from vtune.strategies.names import STRATEGIES
 from vtune.strategies.rounds import Rounds
 
 KEY = jax.random.key(0, impl="threefry2x32")
@@ -272,9 +283,10 @@ def test_it_beats_random_search_on_a_bowl(trials, rounds):
 # Names, errors, reports
 
 
-@pytest.mark.parametrize("name", ["coarse_to_fine", "grid", "random"])
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_a_name_is_the_strategy_with_its_defaults(name):
-    assert by_name(name) == {"coarse_to_fine": coarse_to_fine, "grid": grid, "random": random}[name]()
+    assert by_name(name) == STRATEGIES[name]()
+    assert by_name(name).name == STRATEGIES[name].__name__ == name
 
 
 @pytest.mark.parametrize(
@@ -282,7 +294,8 @@ def test_a_name_is_the_strategy_with_its_defaults(name):
     [
         ("corse_to_fine", "did you mean 'coarse_to_fine'?"),
         ("Random", "did you mean 'random'?"),
-        ("annealing", "write one of 'coarse_to_fine', 'grid', 'random'."),
+        ("succesive_halving", "did you mean 'successive_halving'?"),
+        ("annealing", f"write one of {', '.join(map(repr, sorted(STRATEGIES)))}."),
     ],
 )
 def test_an_unknown_name_is_refused_with_advice(name, advice):
@@ -302,13 +315,23 @@ def test_an_unknown_name_is_refused_with_advice(name, advice):
         (lambda: coarse_to_fine(exploration=-0.1), "exploration=-0.1"),
         (lambda: coarse_to_fine(exploration=float("nan")), "exploration=nan"),
         (lambda: random(round_size=0), "round_size=0"),
+        (lambda: sobol(round_size=0), "round_size=0"),
+        (lambda: successive_halving(eta=1), "eta=1"),
+        (lambda: successive_halving(least=0), "least=0"),
+        (lambda: successive_halving(least=6)((RATE,), trials=1, epochs=5), "least=6"),
+        (lambda: hyperband(eta=0), "eta=0"),
+        (lambda: asha(eta=1), "eta=1"),
+        (lambda: asha(least=0), "least=0"),
+        (lambda: asha(least=6)((RATE,), trials=1, epochs=5), "least=6"),
+        (lambda: asha(width=0), "width=0"),
+        (lambda: asha(lag=-1), "lag=-1"),
         (lambda: random()((RATE,), trials=0, epochs=1), "trials=0"),
         (lambda: grid()((RATE,), trials=1, epochs=0), "epochs=0"),
         (lambda: grid()((), trials=1, epochs=1), "grid() got no axes"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(call, written):
-    with pytest.raises(ValueError, match=r"must|nothing to try") as refusal:
+    with pytest.raises(ValueError, match=r"must|nothing to try|no trial trains") as refusal:
         call()
     assert str(refusal.value).startswith(written)
     assert any(advice in str(refusal.value) for advice in ("Write for example", "Let at least"))

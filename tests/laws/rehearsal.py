@@ -26,6 +26,7 @@ def key_of(seed: int) -> jax.Array:
     return jax.random.key(seed, impl=IMPLEMENTATION)
 
 
+@jax.jit
 def rugged(plan: Plan) -> jax.Array:
     """Scores with everything in them: ties, NaN and both infinities."""
     accidents = jnp.array([jnp.nan, jnp.inf, -jnp.inf], jnp.float32)[plan.trial_id % 3]
@@ -45,7 +46,7 @@ def rehearse(
         assert len(steps) < 1000, "it does not terminate"
         while len(open_plans) <= strategy.lag:
             plan = strategy.ask(key, state)
-            if not plan.active.any():
+            if not np.any(plan.active):
                 assert open_plans, "it asks for nothing, and is not done"
                 break
             plan = as_it_runs(plan)
@@ -97,7 +98,7 @@ def emptied(plan: Plan) -> Plan:
 
 
 def stacked(steps: list[Step]) -> Step:
-    return jax.tree.map(lambda *columns: jnp.stack(columns), *steps)
+    return jax.tree.map(lambda *columns: np.stack(columns), *jax.device_get(steps))
 
 
 def active_rows(steps: list[Step]) -> Plan:
@@ -141,7 +142,7 @@ def check_shapes(strategy: Strategy, steps: list[Step], num_axes: int) -> None:
         chex.assert_shape(columns, (strategy.max_lanes,))
         chex.assert_shape(step.plan.points, (strategy.max_lanes, num_axes))
         chex.assert_type(list(step.plan), [jnp.int32, jnp.int32, jnp.float32, jnp.int32, jnp.bool_])
-        assert step.plan.active.any()
+        assert np.any(step.plan.active)
 
 
 def check_ids(steps: list[Step]) -> None:

@@ -22,7 +22,6 @@ from tests.laws.rehearsal import (
     check_parents,
     check_points,
     check_shapes,
-    emptied,
     is_inside,
     key_of,
     new_rows,
@@ -67,18 +66,15 @@ class Held(NamedTuple):
 
 
 HELD = {
-    "asha()": Held("asha", {}, ("one trial", "mixed")),
+    "asha()": Held("asha", {}, ("mixed",)),
     "asha(2, 2, 3, 2)": Held("asha", {"eta": 2, "least": 2, "width": 3, "lag": 2}, ("nothing ordered",)),
     "coarse_to_fine()": Held("coarse_to_fine", {}, ALL),
     "coarse_to_fine(3, 2, 0.3)": Held("coarse_to_fine", {"rounds": 3, "keep": 2, "exploration": 0.3}, ("mixed",)),
     "grid()": Held("grid", {}, ALL),
     "hyperband()": Held("hyperband", {}, ("mixed",)),
-    "hyperband(2)": Held("hyperband", {"eta": 2}, ("nothing ordered",)),
     "random()": Held("random", {}, ("mixed",)),
     "random(7)": Held("random", {"round_size": 7}, ("mixed",)),
-    "sobol()": Held("sobol", {}, ("one trial",)),
     "sobol(7)": Held("sobol", {"round_size": 7}, ("mixed",)),
-    "successive_halving()": Held("successive_halving", {}, ("one trial", "mixed")),
     "successive_halving(2, 2)": Held("successive_halving", {"eta": 2, "least": 2}, ("nothing ordered",)),
 }
 MAY_TRY_FEWER = {"grid"}
@@ -249,12 +245,14 @@ def test_x64_changes_nothing(rehearsal, x64):
 
 
 def test_a_scan_of_several_keys_at_once_equals_each_alone(rehearsal):
-    alone = [rehearse(rehearsal.strategy, seed=seed) for seed in range(4)]
+    alone = [rehearse(rehearsal.strategy, seed=seed) for seed in range(3)]
     search = scanned(rehearsal.case.strategy(), max(map(len, alone)))
-    together = jax.jit(jax.vmap(search))(jnp.stack([key_of(seed) for seed in range(4)]))
+    keys = jnp.stack([key_of(seed) for seed in range(len(alone))])
+    together = jax.device_get(jax.jit(jax.vmap(search))(keys))
     for seed, steps in enumerate(alone):  # searches with other keys may have fewer plans
         ours = jax.tree.map(lambda column, seed=seed: column[seed], together)
-        chex.assert_trees_all_equal(jax.tree.map(lambda column, end=len(steps): column[:end], ours), stacked(steps))
+        head = jax.tree.map(lambda column, steps=steps: column[: len(steps)], ours)
+        chex.assert_trees_all_equal(head, stacked(steps))
         assert not ours.plan.active[len(steps) :].any()
 
 
@@ -270,34 +268,32 @@ def test_equal_arguments_give_the_same_functions(rehearsal):
 # Any settings
 
 
-def small(most: int) -> st.SearchStrategy[int | None]:
-    return st.none() | st.integers(1, most)
-
-
+WIDTHS = st.sampled_from([None, 1, 3])  # few shapes, so that few operations compile
+ETAS, LEASTS = st.integers(2, 4), st.sampled_from([None, 1, 3])
 SETTINGS = {
-    "asha": {"eta": st.integers(2, 4), "least": small(3), "width": small(9), "lag": st.integers(0, 3)},
+    "asha": {"eta": ETAS, "least": LEASTS, "width": WIDTHS, "lag": st.integers(0, 3)},
     "coarse_to_fine": {
-        "rounds": st.integers(1, 5),
-        "keep": st.none() | st.integers(2, 5),
+        "rounds": st.sampled_from([1, 3]),
+        "keep": st.sampled_from([None, 2]),
         "exploration": st.sampled_from([0.0, 0.2, 0.9]),
     },
     "grid": {},
-    "hyperband": {"eta": st.integers(2, 4)},
-    "random": {"round_size": small(9)},
-    "sobol": {"round_size": small(9)},
-    "successive_halving": {"eta": st.integers(2, 4), "least": small(3)},
+    "hyperband": {"eta": ETAS},
+    "random": {"round_size": WIDTHS},
+    "sobol": {"round_size": WIDTHS},
+    "successive_halving": {"eta": ETAS, "least": LEASTS},
 }
 FACTORIES = st.one_of([st.builds(STRATEGIES[name], **settings) for name, settings in SETTINGS.items()])
 SEARCHED = st.builds(
     Search,
     axes=st.sampled_from([MIXED, MIXED[:1]]),
-    trials=st.sampled_from([1, 3, 8, 20]),  # few shapes, so that few operations compile
+    trials=st.sampled_from([1, 4, 20]),
     epochs=st.integers(3, 30),
 )
 
 
 @settings(max_examples=25)
-@given(factory=FACTORIES, search=SEARCHED, more=st.sampled_from([0, 7]), seed=st.integers(0, 99))
+@given(factory=FACTORIES, search=SEARCHED, more=st.sampled_from([0, 4]), seed=st.integers(0, 99))
 def test_the_laws_hold_whatever_the_settings(factory, search, more, seed):
     axes, trials, epochs = search
     if factory.name in MAY_TRY_FEWER or not more:
@@ -312,4 +308,3 @@ def test_the_laws_hold_whatever_the_settings(factory, search, more, seed):
     check_budgets(steps, epochs)
     check_points(steps)
     check_count(steps, trials, factory.name in MAY_TRY_FEWER)
-    assert not emptied(steps[-1].plan).active.any()

@@ -23,7 +23,8 @@ def asha(eta: int = 3, least: int | None = None, width: int | None = None, lag: 
     from the highest level that has so many, else ``width`` new trials, so that every plan has one budget and fills its
     chunks. When all trials are started and told, what is promotable is promoted from the lowest level on; the rows
     left over go to the next best of that level, as lanes would be idle otherwise, and one trial at least goes on.
-    Equal scores rank by trial id; a trial that diverged is never promoted.
+    Equal scores rank by trial id; a trial that diverged is never promoted. New trials of a search that is continued
+    compete with the old ones.
 
     Up to ``lag`` plans may be open while another is asked for, so that a device need not wait for a straggler.
     Decisions look at nothing but what has been told, so they do not depend on how many devices there are. With one
@@ -104,6 +105,10 @@ class Board(NamedTuple):
             points=self.points.at[trial_id].set(plan.points, mode="drop"),
         )
 
+    def num_started(self) -> Int[Array, ""]:
+        """Returns how many trials have been asked for."""
+        return jnp.sum(self.asked >= 0, dtype=jnp.int32)
+
     def ranks(self) -> Int[Array, "levels trials"]:
         """Returns each trial's rank among those told at a level, from 0; ties by id."""
         trial = jnp.broadcast_to(jnp.arange(len(self.told), dtype=jnp.int32)[None], self.scores.shape)
@@ -151,24 +156,23 @@ class Rules(NamedTuple):
     def choose(self, board: Board) -> Choice:
         """Returns what the next plan may be."""
         level = jnp.arange(len(self.budgets), dtype=jnp.int32)[:, None]
-        ends = jnp.asarray(self.stages, jnp.int32)
-        started = jnp.sum(board.asked >= 0, dtype=jnp.int32)
-        is_quiet = jnp.any(started == ends) & ~jnp.any(board.asked > board.told)  # started, told: what is left?
-        num_told = jnp.sum(board.told[None] >= level, axis=1, dtype=jnp.int32)
-        quota = jnp.maximum(num_told // self.eta, is_quiet.astype(jnp.int32))
-        ranks = board.ranks()
-        at_level = (board.told[None] == level) & (board.asked[None] == level)
+        ranks, at_level = board.ranks(), (board.told[None] == level) & (board.asked[None] == level)
         candidates = at_level & jnp.isfinite(board.scores) & (level < len(self.budgets) - 1)
-        promotable = jnp.sum(candidates & (ranks < quota[:, None]), axis=1, dtype=jnp.int32)
-        is_stage_over = is_quiet & ~jnp.any(promotable > 0)
-        end = jnp.min(jnp.where(ends > started, ends, self.places + 1))
-        is_waiting = (jnp.any(started == ends) & ~is_stage_over) | (started >= ends[-1])
+        quota = jnp.sum(board.told[None] >= level, axis=1, dtype=jnp.int32) // self.eta
+        promotable = _count(candidates & (ranks < quota[:, None]))
+        left_over = _count(candidates & (ranks < jnp.maximum(quota, 1)[:, None]))
+
+        ends, started = jnp.asarray(self.stages, jnp.int32), board.num_started()
+        is_last_resort = jnp.any(started == ends) & ~jnp.any(board.asked > board.told)
+        is_stage_over = is_last_resort & ~jnp.any(left_over > 0)
+        is_over = is_stage_over & (started == ends[-1])
+        end = jnp.min(jnp.where((ends > started) | ((ends == started) & ~is_stage_over), ends, ends[-1]))
         return Choice(
-            level=_level_to_promote(promotable, self.width, is_quiet),
+            level=_level_to_promote(promotable, jnp.where(is_last_resort, left_over, 0), self.width),
             candidates=candidates,
             ranks=ranks,
-            num_new=jnp.where(is_waiting, 0, end - started),
-            is_over=is_stage_over & (started >= ends[-1]),
+            num_new=end - started,
+            is_over=is_over,
         )
 
     def promoted(self, choice: Choice) -> tuple[Int[Array, " lanes"], Bool[Array, " lanes"]]:
@@ -181,7 +185,7 @@ class Rules(NamedTuple):
     def started(self, board: Board, choice: Choice) -> tuple[Int[Array, " lanes"], Bool[Array, " lanes"]]:
         """Returns the ids of those to start, and which rows hold one."""
         lane = jnp.arange(self.width, dtype=jnp.int32)
-        return jnp.sum(board.asked >= 0, dtype=jnp.int32) + lane, lane < choice.num_new
+        return board.num_started() + lane, lane < choice.num_new
 
     def level_of(self, plan: Plan) -> tuple[Int[Array, " lanes"], Int[Array, " lanes"]]:
         """Returns the trials of a plan, padding as an id that is nobody's, and their levels."""
@@ -189,13 +193,18 @@ class Rules(NamedTuple):
         return jnp.where(plan.active, plan.trial_id, self.places), level
 
 
-def _level_to_promote(promotable: Int[Array, " levels"], width: int, is_quiet: Bool[Array, ""]) -> Int[Array, ""]:
-    """Returns the highest level that fills a plan; where nothing else is left the lowest with any; -1 for none."""
+def _count(which: Bool[Array, "levels trials"]) -> Int[Array, " levels"]:
+    return jnp.sum(which, axis=1, dtype=jnp.int32)
+
+
+def _level_to_promote(
+    promotable: Int[Array, " levels"], left_over: Int[Array, " levels"], width: int
+) -> Int[Array, ""]:
+    """Returns the highest level that fills a plan, else the lowest with anything left over; -1 for none."""
     level = jnp.arange(len(promotable), dtype=jnp.int32)
     fullest = jnp.max(jnp.where(promotable >= width, level, -1))
-    lowest = jnp.min(jnp.where(promotable > 0, level, len(promotable)))
-    is_last_resort = (fullest < 0) & is_quiet & (lowest < len(promotable))
-    return jnp.where(is_last_resort, lowest, fullest)
+    lowest = jnp.min(jnp.where(left_over > 0, level, len(level)))
+    return jnp.where((fullest < 0) & (lowest < len(level)), lowest, fullest)
 
 
 @lru_cache
