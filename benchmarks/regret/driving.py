@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Float, Int, Key
@@ -67,6 +68,7 @@ def search(strategy: Strategy, keys: Key[Array, " seeds"], scores: Scores) -> It
     while not np.all(many.done(states)):
         while len(waiting) <= strategy.lag:
             waiting.append(many.ask(keys, states))
+            states = many.opened(states, waiting[-1])
         plan = waiting.popleft()
         found = scores(keys, plan)
         yield Told(plan, *map(np.asarray, found))
@@ -76,9 +78,10 @@ def search(strategy: Strategy, keys: Key[Array, " seeds"], scores: Scores) -> It
 @lru_cache
 def for_many(strategy: Strategy) -> Strategy:
     """Returns the strategy as functions of many keys: one program each, or a loop where JAX cannot trace it."""
-    names = ("init", "ask", "tell", "done")
     if strategy.is_traceable:
-        return strategy._replace(**{name: jax.jit(jax.vmap(getattr(strategy, name))) for name in names})
+        made = {"init": strategy.init, "ask": strategy.ask, "done": strategy.done}
+        made |= {name: where_active(getattr(strategy, name)) for name in ("opened", "tell")}
+        return strategy._replace(**{name: jax.jit(jax.vmap(function)) for name, function in made.items()})
 
     def ask(keys: Any, states: list[Any]) -> Plan:
         plans = [strategy.ask(key, state) for key, state in zip(keys, states, strict=True)]
@@ -92,8 +95,23 @@ def for_many(strategy: Strategy) -> Strategy:
         init=lambda keys: [strategy.init(key) for key in keys],
         ask=ask,
         tell=tell,
+        opened=lambda states, plan: states,
         done=lambda states: np.array([bool(strategy.done(state)) for state in states]),
     )
+
+
+def where_active(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function of a state and a plan so that it does nothing for a plan that asks for nothing.
+
+    Of several seeds one may have to wait, or be done, while others go on.
+    """
+
+    def guarded(state: Any, plan: Plan, *scores: Array) -> Any:
+        return jax.tree.map(
+            lambda new, old: jnp.where(plan.active.any(), new, old), function(state, plan, *scores), state
+        )
+
+    return guarded
 
 
 def epochs_spent(
@@ -104,11 +122,14 @@ def epochs_spent(
     Example:
         >>> epochs_spent(np.array([0, 1, 0]), np.array([-1, -1, 0]), np.array([1, 1, 3]))
         4
+        >>> epochs_spent(np.array([0, 0, 1]), np.array([-1, 0, 0]), np.array([1, 3, 3]))
+        5
     """
-    trained, spent = {FRESH: 0}, 0
+    trained, before, spent = {FRESH: 0}, {}, 0
     for trial_id, parent, budget in zip(trial_ids.tolist(), parents.tolist(), budgets.tolist(), strict=True):
-        spent += budget - trained[parent]
-        trained[trial_id] = budget
+        goes_on_too = trained[parent] >= budget  # in this plan, and its child starts from what it was before
+        spent += budget - (before[parent] if goes_on_too else trained[parent])
+        before[trial_id], trained[trial_id] = trained.get(trial_id, 0), budget
     return spent
 
 
