@@ -13,6 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vtune.arguments import check_chunk, check_count
+from vtune.deciding import decide_now, is_auto, recorded
 from vtune.defaults import did_you_mean
 from vtune.ending import make_ending
 from vtune.finals import hold_finals, number_of_finalists, reserved_seconds
@@ -74,7 +75,8 @@ def search(
         data: ``(x, y)``, of which 20 % are held out to score trials; a ``vtune.Data``; or None for the digits of
             scikit-learn, 60 % to train, 20 % to score trials and 20 % to test the winner. Nothing is scaled but what
             ``vtune.Data`` is told to standardize; one warning names columns that are far from 1 in size.
-        strategy: what to try next: a name in ``vtune.strategies``, or one of its objects.
+        strategy: what to try next: a name in ``vtune.strategies``, or one of its objects. "auto" measures one chunk and
+            decides by the ``time_budget`` between many trials and one that is watched, on ``trials`` and on ``epochs``.
         trials: how many to try in all.
         epochs: how long each trains. An epoch is ``rows // batch_size`` mini-batches of a fresh permutation.
         optimizer: "adam", "momentum", "rmsprop" or "sgd", as in Optax; or a function from a trial's hyperparameters to
@@ -131,11 +133,11 @@ def search(
     _check_arguments(trials, epochs, finalists, seeds_per_trial, seed, folder, chunk, executor)
     trials, epochs, seed = int(trials), int(epochs), int(seed)
     chunk, root = chunk if chunk == "auto" else int(chunk), seed_words(seed)
-    written, factory, ending = Space.of(space), factory_of(strategy), make_ending(target, time_budget)
+    written, ending = Space.of(space), make_ending(target, time_budget)
+    factory = None if is_auto(strategy, ending.seconds) else factory_of(strategy)
     check_column_names(written.entries)
     kept = None if folder is None else read_if_there(folder)
     first = first_trials(start, written, trials, kept)
-    *earlier, trials = stages(kept, trials)
     train, find_devices = EXECUTORS[executor]
     used = find_devices(devices)
     _check_shared(folder, kept)
@@ -143,6 +145,14 @@ def search(
         model_fn, written, data, optimizer=optimizer, loss=loss, metric=metric, direction=direction, select=select,
         seed=seed, matmul_precision=matmul_precision,
     )  # fmt: skip
+    kind, planned = kind_of(own(used)), ladder_of(kept, ladder) if kept else ladder
+    job = make_job(parts, root=root, trials=trials, epochs=epochs, kind=kind, chunk=chunk, ladder=planned)
+    trainer, decision, seconds = train(job, used), None, kept.record["seconds"] if kept else 0.0
+    if factory is None:
+        decision = recorded(kept) or decide_now(trainer, job, parts, ending, epochs)
+        factory, trials, epochs = decision.factory(), decision.trials, decision.epochs
+        seconds = max(seconds, decision.seconds)
+    *earlier, trials = stages(kept, trials)
     tried = factory(written.axes, trials=trials, epochs=epochs, **({"earlier": tuple(earlier)} if earlier else {}))
     table = Table(list(written.entries), parts.objective.columns, parts.objective.is_maximized)
     settings = {
@@ -153,25 +163,22 @@ def search(
         "finalists": finalists, "target": ending.target, "time_budget": ending.seconds,
         "seed": seed, "seeds_per_trial": int(seeds_per_trial), "chunk": chunk, "executor": executor,
         "mesh_devices": len(used) if executor == "mesh" else None,
-        "matmul_precision": parts.recipe.matmul_precision,
+        "matmul_precision": parts.recipe.matmul_precision, "decision": decision and decision._asdict(),
     }  # fmt: skip
-    if kept:
-        check_same(kept, settings)
-        ladder = ladder_of(kept, ladder)
-    kind = kind_of(own(used))
-    job = make_job(parts, root=root, trials=trials, epochs=epochs, kind=kind, chunk=chunk, ladder=ladder)
     if folder is not None:
         settings["code_digest"] = job.code_digest(parts.large_trials())
     if kept:
-        check_same(kept, {"code_digest": settings["code_digest"]})
+        check_same(kept, settings)
     plans = Plans([axis.name for axis in written.axes], kept.plans if kept else None)
-    settings["stages"], seconds = [*earlier, trials], kept.record["seconds"] if kept else 0.0
+    settings["stages"] = [*earlier, trials]
     place = None if folder is None else Folder(folder)
-    study = Study(parts, job, train(job, used), table, plans, settings, place, seconds)
+    study = Study(parts, job, trainer, table, plans, settings, place, seconds)
     study.final_scores = kept.final_scores if kept else {}
     with closing(make_progress(progress if jax.process_index() == 0 else False)) as shown:
         if kept:
             shown.say(f"{len(kept.trials)} of {trials} trials are in {kept.path}; the search goes on there")
+        if decision:
+            shown.say(decision.told)
         shown.say(study.executor.describe())
         shown.begin(trials)
         number = number_of_finalists(finalists, trials)

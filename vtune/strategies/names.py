@@ -25,11 +25,12 @@ STRATEGIES: dict[str, Callable[..., Factory]] = {
 }
 
 
-def by_name(name: str) -> Factory:
-    """Returns the strategy of this name with its default settings.
+def by_name(name: str, **settings: Any) -> Factory:
+    """Returns the strategy of this name, with its defaults but for some settings.
 
     Args:
         name: one of ``STRATEGIES``.
+        settings: as the function of that name takes them.
 
     Raises:
         ValueError: for a name that there is not.
@@ -41,7 +42,7 @@ def by_name(name: str) -> Factory:
     """
     if name not in STRATEGIES:
         raise ValueError(f"strategy={name!r}: there is no such strategy; {did_you_mean(name, STRATEGIES)}")
-    return STRATEGIES[name]()
+    return STRATEGIES[name](**settings)
 
 
 def factory_of(strategy: Any) -> StrategyFactory:

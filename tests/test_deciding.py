@@ -1,0 +1,80 @@
+"""The automatic choice between many trials and one."""
+
+import pytest
+
+import vtune
+from tests.laws.population import digits
+from vtune.deciding import FEWEST, MOST, Measured, decide
+from vtune.progress import Silent
+
+SPACE = {"learning_rate": vtune.loguniform(1e-3, 1e-1), "hidden": vtune.choice([4, 8]), "layers": 1}
+
+
+class Told(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+def search(**changes):
+    plain = {"strategy": "auto", "trials": 24, "epochs": 2, "chunk": 2, "devices": 1, "progress": False, "finalists": 0}
+    return vtune.search(**({"model_fn": vtune.MLP, "space": SPACE, "data": digits(96, 50)} | plain | changes))
+
+
+def test_where_there_is_time_for_many_trials_it_is_caviar_and_else_the_panda():
+    enough = decide(Measured(1.0, 0.0), seconds=FEWEST / 0.75 + 1e-6, epochs=20, num_programs=1)
+    assert (enough.strategy, enough.trials, enough.epochs) == ("coarse_to_fine", FEWEST, 20)
+    short = decide(Measured(1.0, 0.0), seconds=FEWEST / 0.75 - 0.1, epochs=20, num_programs=1)
+    assert (short.strategy, short.settings) == ("babysit", {"day": 1})
+    assert short.epochs == short.trials == int((FEWEST - 0.075) * 20)
+    assert short.told == f"one trial takes 1 s, 21 s hold 15 trials: panda (babysit, {short.trials} days of 1 epoch)"
+
+
+def test_compiling_takes_its_part_and_there_is_a_most():
+    assert decide(Measured(1.0, 10.0), seconds=100.0, epochs=20, num_programs=4).trials == 45
+    assert decide(Measured(1e-6, 0.0), seconds=600.0, epochs=20, num_programs=4).trials == MOST
+
+
+def test_it_is_decided_by_one_measured_chunk_and_said_in_one_line(monkeypatch):
+    told = Told()
+    monkeypatch.setattr("vtune.deciding.measure", lambda *_: Measured(1.0, 0.0))
+    study = search(time_budget=40, progress=told)
+    assert len(study.trials) == 30
+    assert told.lines[0] == "one trial takes 1 s, 40 s hold 30 trials: caviar (coarse_to_fine, 30 trials of 2 epochs)"
+    assert study.settings["decision"]["trials"] == 30
+
+
+def test_what_is_measured_is_a_full_chunk(monkeypatch):
+    measured = []
+
+    def decided(measurement, *rest):
+        measured.append(measurement)
+        return decide(Measured(1.0, 0.0), *rest)
+
+    monkeypatch.setattr("vtune.deciding.decide", decided)
+    search(time_budget=40)
+    assert 0 < measured[0].trial_seconds < 10
+    assert measured[0].compile_seconds > 0
+
+
+def test_a_decision_is_made_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("vtune.deciding.measure", lambda *_: Measured(1.0, 0.0))
+    first = search(time_budget=40, folder=tmp_path)
+    monkeypatch.setattr("vtune.deciding.measure", lambda *_: pytest.fail("it measures again"))
+    again = search(time_budget=40, folder=tmp_path)
+    assert again.trials["score"].equals(first.trials["score"])
+    assert again.settings["decision"] == first.settings["decision"]
+
+
+def test_the_trials_are_those_of_the_strategy_that_is_decided_on(monkeypatch):
+    monkeypatch.setattr("vtune.deciding.measure", lambda *_: Measured(1.0, 0.0))
+    study = search(time_budget=40)
+    same = search(strategy="coarse_to_fine", trials=30, ladder=study.ladder)
+    assert same.trials["score"].equals(study.trials["score"])
+
+
+def test_without_a_time_nothing_can_be_decided():
+    with pytest.raises(ValueError, match=r"strategy='auto' goes by the time .* Add time_budget='10m'"):
+        search()

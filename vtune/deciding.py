@@ -1,0 +1,146 @@
+"""``strategy="auto"``: one measured chunk tells how many trials the time holds, and with it which school fits.
+
+Ng's course calls them the panda and the caviar: babysit one model where there is time for few trainings, or train many
+models at once and take the best ("Improving Deep Neural Networks", week 3, "Hyperparameters tuning in practice").
+"""
+
+import math
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vtune.ending import Ending
+from vtune.protocols import ChunkResult, Executor, Leg, StrategyFactory, Training
+from vtune.results.store import Held
+from vtune.strategies.names import by_name
+from vtune.training.job import Job
+from vtune.training.setup import Parts
+
+FEWEST, MOST = 16, 4096
+"""As few trials still make a caviar search; with more, a search gains less than a longer training does."""
+
+_SHARE = 0.75
+"""How much of the time the search is planned to take: the rest is for programs that compile, and for the finals."""
+
+_DAYS = 20
+"""Of how many days the panda's plan makes one whole training."""
+
+
+class Measured(NamedTuple):
+    """What a chunk tells.
+
+    Attributes:
+        trial_seconds: of one trial in a full chunk, all devices at work; compiling left out.
+        compile_seconds: of its program.
+    """
+
+    trial_seconds: float
+    compile_seconds: float
+
+
+class Decision(NamedTuple):
+    """What to do with the time that there is. Recorded with the study, as clocks differ.
+
+    Attributes:
+        strategy: its name.
+        settings: of the strategy.
+        trials: in all.
+        epochs: of a trial at most.
+        told: the decision in one line.
+        seconds: that measuring took.
+    """
+
+    strategy: str
+    settings: dict[str, Any]
+    trials: int
+    epochs: int
+    told: str
+    seconds: float = 0.0
+
+    def factory(self) -> StrategyFactory:
+        """Returns the strategy."""
+        return by_name(self.strategy, **self.settings)
+
+
+def decide(measured: Measured, seconds: float, epochs: int, num_programs: int) -> Decision:
+    """Decides between many trials and one.
+
+    Args:
+        measured: what one chunk told.
+        seconds: that there are.
+        epochs: of a whole training.
+        num_programs: that a search with many trials compiles.
+
+    Example:
+        >>> decide(Measured(trial_seconds=3.1, compile_seconds=2.0), seconds=600.0, epochs=20, num_programs=4).told
+        'one trial takes 3.1 s, 600 s hold 143 trials: caviar (coarse_to_fine, 143 trials of 20 epochs)'
+    """
+    left = max(0.0, _SHARE * (seconds - measured.compile_seconds * num_programs))
+    holds = int(left / measured.trial_seconds)
+    found = f"one trial takes {measured.trial_seconds:.2g} s, {seconds:.0f} s hold {holds} trials"
+    if holds >= FEWEST:
+        trials = min(holds, MOST)
+        told = f"{found}: caviar (coarse_to_fine, {trials} trials of {epochs} epochs)"
+        return Decision("coarse_to_fine", {}, trials, epochs, told)
+    day = max(1, epochs // _DAYS)
+    days = max(1, int(_SHARE * (seconds - measured.compile_seconds) / (measured.trial_seconds * day / epochs)))
+    told = f"{found}: panda (babysit, {days} days of {day} epoch{'s' if day > 1 else ''})"
+    return Decision("babysit", {"day": day}, days, days * day, told)
+
+
+def measure(executor: Executor, job: Job, parts: Parts, epochs: int) -> Measured:
+    """Trains one full chunk of the trial in the middle of the space for an epoch, twice: the first time it compiles.
+
+    Args:
+        executor: of the search.
+        job: likewise.
+        parts: likewise.
+        epochs: of a whole training.
+    """
+    (row,) = parts.space.rows(np.full((1, len(parts.space.axes)), 0.5))
+    hparams = parts.usage.complete(parts.usage.used(row))
+    rung = job.ladder.rung(hparams)
+    trainings = [Training((Leg(lane, hparams, 1),)) for lane in range(rung.lanes)]
+    done: list[ChunkResult] = []
+    for _ in range(2):
+        executor.train(trainings, done.append)
+    seconds = done[-1].seconds * epochs / rung.lanes / executor.num_parallel
+    return Measured(max(seconds, 1e-9), job.program(rung).compile_seconds or 0.0)
+
+
+def recorded(kept: Held | None) -> Decision | None:
+    """Returns the decision that a folder holds; None where it holds none."""
+    held = kept and kept.record.get("decision")
+    return Decision(**held) if held else None
+
+
+def is_auto(strategy: Any, seconds: float | None) -> bool:
+    """Returns whether the strategy is to be decided on.
+
+    Raises:
+        ValueError: if so, without a time to go by.
+    """
+    if not (isinstance(strategy, str) and strategy == "auto"):
+        return False
+    if seconds is None:
+        raise ValueError(
+            "strategy='auto' goes by the time that there is, and none is given. Add time_budget='10m', or write "
+            "strategy='coarse_to_fine'."
+        )
+    return True
+
+
+def decide_now(executor: Executor, job: Job, parts: Parts, ending: Ending, epochs: int) -> Decision:
+    """Measures and decides.
+
+    Args:
+        executor: of the search.
+        job: likewise.
+        parts: likewise.
+        ending: whose time there is.
+        epochs: of a whole training.
+    """
+    started, seconds = time.perf_counter(), ending.seconds or math.inf
+    decision = decide(measure(executor, job, parts, epochs), seconds, epochs, job.ladder.num_rungs)
+    return decision._replace(seconds=time.perf_counter() - started)
