@@ -35,7 +35,7 @@ def fuse(space: Any = SPACE, model_fn: Any = vtune.MLP, **options: Any) -> vtune
 
 def search(space: Any = SPACE, model_fn: Any = vtune.MLP, rounds: int = ROUNDS, **options: Any) -> vtune.Study:
     settings = {"trials": rounds * TRIALS, "epochs": EPOCHS, "progress": False, "data": digits(200, 60), "seed": 7}
-    settings |= {"strategy": coarse_to_fine(rounds=rounds), "devices": 2}
+    settings |= {"strategy": coarse_to_fine(rounds=rounds), "devices": 2, "finalists": 0}
     return vtune.search(model_fn, space, **(settings | options))
 
 
