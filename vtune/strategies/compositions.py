@@ -26,7 +26,7 @@ _KEEPS = ("none", "round", "all")
 # One after another
 
 
-def chain(*factories: StrategyFactory, shares: Sequence[float] | None = None) -> Factory:
+def chain(*factories: StrategyFactory, shares: Sequence[int | float] | None = None) -> Factory:
     """Runs strategies one after another, each with its share of the trials.
 
     Each sees the same axes and epochs and what its own trials scored, and draws from a key of its own. Trials are
@@ -62,7 +62,7 @@ def _chain(
     stages: tuple[int, ...],
     epochs: int,
     *factories: StrategyFactory,
-    shares: tuple[float, ...] | None,
+    shares: tuple[int | float, ...] | None,
 ) -> Strategy:
     counts = [count for new in _new_of(stages) for count in split(new, shares or (1,) * len(factories))]
     turns = zip(factories * len(stages), counts, strict=True)
@@ -160,7 +160,7 @@ def _new_of(stages: tuple[int, ...]) -> list[int]:
     return [end - start for start, end in pairwise((0, *stages))]
 
 
-def split(trials: int, shares: Sequence[float]) -> list[int]:
+def split(trials: int, shares: Sequence[int | float]) -> list[int]:
     """Returns how many trials each has; together they have all.
 
     Example:
@@ -172,7 +172,7 @@ def split(trials: int, shares: Sequence[float]) -> list[int]:
     return [end - start for start, end in pairwise((0, *ends))]
 
 
-def _checked_shares(shares: Sequence[float] | None, count: int, of_what: str) -> tuple[float, ...] | None:
+def _checked_shares(shares: Sequence[int | float] | None, count: int, of_what: str) -> tuple[int | float, ...] | None:
     if shares is None:
         return None
     if len(shares) != count or not all(share > 0 and math.isfinite(share) for share in shares):
@@ -187,7 +187,7 @@ def _checked_shares(shares: Sequence[float] | None, count: int, of_what: str) ->
 # Tier after tier
 
 
-def tiered(inner: StrategyFactory | None = None, shares: Sequence[float] | None = None) -> Factory:
+def tiered(inner: StrategyFactory | None = None, shares: Sequence[int | float] | None = None) -> Factory:
     """Searches what matters most first, then what matters less with the best of that.
 
     First the parameters of tier 1 vary (the learning rate; an optimizer to choose counts too), then those of tier 2
@@ -231,7 +231,7 @@ def _tiered(
     stages: tuple[int, ...],
     epochs: int,
     inner: StrategyFactory | None,
-    shares: tuple[float, ...] | None,
+    shares: tuple[int | float, ...] | None,
 ) -> Strategy:
     columns_of, factory = tiers_of(axes), inner or coarse_to_fine()
     weights = [1 if shares is None else shares[_ALL_TIERS.index(tier)] for tier in columns_of]
@@ -273,7 +273,7 @@ def inside(strategy: Strategy, columns: Sequence[int], elsewhere: Float[np.ndarr
         columns: where its axes are in the cube, in their order.
         elsewhere: what its plans have in the other columns.
     """
-    own = np.array(columns)
+    own = np.array(columns, np.int32)
 
     def ask(key: Key[Array, ""], state: PyTree) -> Plan:
         plan = strategy.ask(key, state)

@@ -167,7 +167,7 @@ def _population(sizes: Sizes, axes: tuple[Axis, ...], epochs: int, step: float) 
         generation = jnp.minimum(state.generation + 1, generations)
         num_staying = sizes.members - jnp.asarray(replaced)[generation]
         told = _best_of(sizes, generation, plan.trial_id, plan.points, worst_last(scores, plan.active))
-        ranks = jnp.argsort(jnp.lexsort((plan.trial_id, worst_last(scores, plan.active))))
+        ranks = jnp.argsort(jnp.lexsort((plan.trial_id, worst_last(scores, plan.active)))).astype(jnp.int32)
         staying = jnp.argsort(jnp.where(ranks < num_staying, lane, sizes.members + lane))
         children = jnp.asarray(first_child)[generation] + lane - num_staying
         trial_id = jnp.where(lane < num_staying, plan.trial_id[staying], children)
