@@ -14,6 +14,7 @@ import pytest
 
 from vtune.protocols import Plan, Strategy
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parent.parent
 CONTESTANTS = ["vtune", "per-trial", "per-shape", "padded"]
 
