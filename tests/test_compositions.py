@@ -118,8 +118,8 @@ def test_parts_must_be_strategies():
         chain()
     with pytest.raises(TypeError, match=r"chain\(<function random.* is not one"):
         chain(random)  # pyright: ignore[reportArgumentType]  (the mistake)
-    with pytest.raises(TypeError, match="inner=3 is not one"):
-        tiered(3)  # pyright: ignore[reportArgumentType]  (the mistake)
+    with pytest.raises(TypeError, match="inner=<class 'dict'> is not one .* Call what makes one, vtune"):
+        tiered(dict)  # pyright: ignore[reportArgumentType]  (the mistake)
 
 
 # Tier after tier
