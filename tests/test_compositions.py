@@ -1,5 +1,7 @@
 """Strategies made of strategies: ids, shares and lags of a chain, and what a tier keeps of those before it."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,13 +21,15 @@ AXES = (
     Axis("optimizer", 3, False),
 )
 
+Score = Callable[[Plan], jax.Array]
+
 
 @jax.jit
 def valley(plan: Plan) -> jax.Array:
     return jnp.sum((plan.points - 0.625) ** 2, axis=1)
 
 
-def run(factory, trials: int, epochs: int = 9, score=valley, axes=AXES, **search) -> list[Step]:
+def run(factory, trials: int, epochs: int = 9, score: Score = valley, axes=AXES, **search) -> list[Step]:
     return rehearse(factory(axes, trials=trials, epochs=epochs, **search), score)
 
 
@@ -114,8 +118,8 @@ def test_parts_must_be_strategies():
         chain()
     with pytest.raises(TypeError, match=r"chain\(<function random.* is not one"):
         chain(random)  # pyright: ignore[reportArgumentType]  (the mistake)
-    with pytest.raises(TypeError, match="inner=3 is not one"):
-        tiered(3)  # pyright: ignore[reportArgumentType]  (the mistake)
+    with pytest.raises(TypeError, match="inner=<class 'dict'> is not one .* Call what makes one, vtune"):
+        tiered(dict)  # pyright: ignore[reportArgumentType]  (the mistake)
 
 
 # Tier after tier

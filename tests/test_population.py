@@ -1,5 +1,7 @@
 """Population based training: who is replaced, by whom, and where a child lies."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,8 @@ from vtune.strategies import population_based
 from vtune.strategies.population import CELLS, Sizes, reflected
 
 AXES = (Axis("learning_rate", None, True), Axis("layers", 4, True), Axis("activation", 3, False))
+
+Score = Callable[[Plan], jax.Array]
 
 
 @jax.jit
@@ -28,7 +32,7 @@ def valley(plan: Plan) -> jax.Array:
     return jnp.sum((plan.points - 0.125) ** 2, axis=1)
 
 
-def run(trials: int, epochs: int = 8, score=shuffled, axes=AXES, **options) -> list[Step]:
+def run(trials: int, epochs: int = 8, score: Score = shuffled, axes=AXES, **options) -> list[Step]:
     return rehearse(population_based(**options)(axes, trials=trials, epochs=epochs), score)
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jaxtyping import Bool, Float, Int, Key, PyTree
 
 from vtune.defaults import TIERS
@@ -135,7 +136,7 @@ def joined(turns: Sequence[tuple[Strategy, int]]) -> Strategy:
 def _in_turn(function: Callable[[int], Any], turn: Int[Array, ""], num_turns: int) -> Any:
     """Returns what the function makes of the turn, the last one for "over"; of all of them where that is traced."""
     turn = jnp.minimum(turn, num_turns - 1)
-    if isinstance(turn, jax.core.Tracer):
+    if isinstance(turn, Tracer):
         return jax.lax.switch(turn, [partial(function, number) for number in range(num_turns)])
     return function(int(turn))
 

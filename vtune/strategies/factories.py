@@ -58,12 +58,13 @@ class Factory:
         return f"{self.name}({', '.join(written)})"
 
 
-def checked_factory(written: str, factory: Any) -> StrategyFactory:
+def checked_factory(written: str, factory: Any, advice: str = "Call what makes one") -> StrategyFactory:
     """Returns what the user wrote for a strategy, if it is one.
 
     Args:
         written: the argument as the user wrote it, quoted in the message.
         factory: its value.
+        advice: what to do instead, before the example.
 
     Raises:
         TypeError: for what is no strategy, such as the function that makes one.
@@ -72,7 +73,6 @@ def checked_factory(written: str, factory: Any) -> StrategyFactory:
         signature(factory).bind((), trials=1, epochs=1)
     except (TypeError, ValueError) as error:  # vtune.strategies.random, say, which is not a strategy but makes one
         raise TypeError(
-            f"{written} is not one ({error}). Write a name, 'coarse_to_fine', or call what makes it, "
-            "vtune.strategies.coarse_to_fine(rounds=4)."
+            f"{written} is not one ({error}). {advice}, vtune.strategies.coarse_to_fine(rounds=4)."
         ) from error
     return factory

@@ -56,4 +56,5 @@ def factory_of(strategy: Any) -> StrategyFactory:
         TypeError: for what is no strategy, such as the function that makes one.
     """
     factory = by_name(strategy) if isinstance(strategy, str) else strategy
-    return checked_factory(f"strategy={strategy!r}", factory)
+    advice = "Write a name, 'coarse_to_fine', or call what makes it"
+    return checked_factory(f"strategy={strategy!r}", factory, advice)

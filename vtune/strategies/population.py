@@ -221,7 +221,8 @@ def reflected(points: Float[Array, "*rows"], steps: Int[Array, "*rows"]) -> Floa
         steps: up to ``CELLS`` up or down.
 
     Example:
-        >>> reflected(jnp.array([0.5, 0.25, 0.75]), jnp.array([2**22, -(2**23), 2**23])).round(3).tolist()
+        >>> moved = reflected(jnp.array([0.5, 0.25, 0.75]), jnp.array([2**22, -(2**23), 2**23]))
+        >>> [round(point, 3) for point in moved.tolist()]
         [0.75, 0.25, 0.75]
     """
     cell = jnp.clip((jnp.nan_to_num(points) * CELLS).astype(jnp.int32), 0, CELLS - 1) + steps
