@@ -225,7 +225,10 @@ def _ahead(watch: Watch, day: _Day, rules: Rules) -> Watch:
     is_over = is_stuck & (watch.remedy == len(acts))
     like_best = watch.record_born == FRESH
     is_record = watch.best < watch.record
-    record_born, given_up = jnp.where(is_record, watch.born, watch.record_born), jnp.where(is_record, 0, watch.given_up + 1)
+    record_born, given_up = (
+        jnp.where(is_record, watch.born, watch.record_born),
+        jnp.where(is_record, 0, watch.given_up + 1),
+    )
     others = down * jnp.asarray(_OTHERS, jnp.float32)[given_up % len(_OTHERS)]
     still, fresh = jnp.float32(0), jnp.int32(FRESH)
     here, best = watch.kept_day, watch.best_day
