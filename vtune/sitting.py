@@ -19,7 +19,7 @@ from vtune.protocols import FRESH, ChunkResult, Leg, Training
 from vtune.results.summary import format_value
 from vtune.space import Space
 from vtune.strategies import panda
-from vtune.strategies.panda import WORDS, Act, Rules
+from vtune.strategies.panda import DEFAULT_RULES, WORDS, Act, Rules, Watch
 from vtune.training.devices import Device, kind_of, own
 from vtune.training.losses import RowLoss
 from vtune.training.networks import ModelFn
@@ -214,14 +214,14 @@ class Sitter:
         for _ in range(days):
             lanes = 1 if self._watch.kept_day < 0 else look_ahead
             offers = panda.offers(self._watch, lanes, rules)
-            trained = self._train([self._wish(jax.tree.map(lambda leaf: leaf[lane], offers)) for lane in range(lanes)])
+            trained = self._train([self._wish(_row(offers, lane)) for lane in range(lanes)])
             scores = np.array([entry.score for entry in trained])
             best = int(np.argmin(np.where(np.isfinite(scores), scores, np.inf)))
-            self._watch = jax.tree.map(lambda leaf: leaf[best], offers)
+            self._watch = _row(offers, best)
             self._look_at(trained[best], rules)
         return self.book.loc[first:]
 
-    def _wish(self, watch: panda.Watch) -> Wish:
+    def _wish(self, watch: Watch) -> Wish:
         """Returns the day that the rule asks for."""
         act, origin, like = Act(int(watch.act)), int(watch.origin), int(watch.like)
         if act == Act.START:
@@ -234,7 +234,7 @@ class Sitter:
             notes += [note] * bool(note)
         return Wish(origin, row, word, "; ".join([why, *notes]))
 
-    def _look_at(self, entry: Entry, rules: Rules = Rules()) -> None:
+    def _look_at(self, entry: Entry, rules: Rules = DEFAULT_RULES) -> None:
         """Lets the rule see a day, and stands on it."""
         watch = self._watch._replace(day=jnp.int32(entry.number))
         _, watch = panda.decide(watch, jnp.float32(entry.score), rules)
@@ -395,11 +395,17 @@ class Sitter:
             return float(low), float(high)
         return (0.0, float(np.nextafter(np.float32(1), np.float32(0)))) if name in AVERAGES else (0.0, FLOAT32_MAX)
 
+    @property
+    def _nudgeable(self) -> list[str]:
+        """The hyperparameters that are numbers to a program, and no sizes of weights or batches."""
+        used, traced = self._used(self._ahead.row), dict(self.parts.findings.traced)
+        return [name for name in used if name in traced and name not in self.parts.inherited]
+
     def _check_nudge(self, name: str, factor: Any) -> None:
         used, call = self._used(self._ahead.row), f"nudge({name}={factor!r})"
         if name not in used:
-            raise ValueError(f"{call}: the network does not use it; {did_you_mean(name, used)}")
-        if name in self.parts.inherited or name not in dict(self.parts.findings.traced):
+            raise ValueError(f"{call}: the network does not use it; {did_you_mean(name, self._nudgeable)}")
+        if name not in self._nudgeable:
             raise ValueError(
                 f"{call}: {name!r} is structure, which weights and programs have the shape of, so it stays as it is. "
                 f"Write a new Sitter with start={{{name!r}: ...}}."
@@ -439,6 +445,10 @@ class Sitter:
 _NUDGE = "nudge"
 
 
+def _row(watches: Watch, lane: int) -> Watch:
+    return jax.tree.map(lambda leaf: leaf[lane], watches)
+
+
 def _what(name: str) -> str:
     return f"1 - {name}" if name in AVERAGES else name
 
@@ -447,5 +457,5 @@ def _with_rate(space: Space) -> Space:
     """Returns the space with a range around a learning rate that is a plain value, or left out."""
     if "learning_rate" in space.parameters:
         return space
-    value = space.entries.get("learning_rate", DEFAULTS["learning_rate"])
+    value: Any = space.fixed.get("learning_rate", DEFAULTS["learning_rate"])
     return Space.of({**space.written, "learning_rate": loguniform(value / _RANGE, value * _RANGE)})

@@ -1,6 +1,7 @@
 """The laws of the Strategy protocol, over every strategy that vtune exports."""
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ from vtune.protocols import FRESH, Axis, Plan, Strategy, StrategyFactory, same_s
 from vtune.strategies.names import STRATEGIES
 
 MIXED = (
-    Axis("learning_rate", None, True),
+    Axis("learning_rate", None, True, log_length=math.log(1e4)),
     Axis("batch_size", 4, True),
     Axis("optimizer", 3, False),
     Axis("hidden", 241, True),
@@ -68,6 +69,8 @@ class Held(NamedTuple):
 HELD = {
     "asha()": Held("asha", {}, ("mixed",)),
     "asha(2, 2, 3, 2)": Held("asha", {"eta": 2, "least": 2, "width": 3, "lag": 2}, ("nothing ordered",)),
+    "babysit()": Held("babysit", {}, ("one trial", "mixed")),
+    "babysit(2, look_ahead=3)": Held("babysit", {"day": 2, "look_ahead": 3}, ("mixed",)),
     "coarse_to_fine()": Held("coarse_to_fine", {}, ALL),
     "coarse_to_fine(3, 2, 0.3)": Held("coarse_to_fine", {"rounds": 3, "keep": 2, "exploration": 0.3}, ("mixed",)),
     "grid()": Held("grid", {}, ALL),
@@ -77,8 +80,8 @@ HELD = {
     "sobol(7)": Held("sobol", {"round_size": 7}, ("mixed",)),
     "successive_halving(2, 2)": Held("successive_halving", {"eta": 2, "least": 2}, ("nothing ordered",)),
 }
-MAY_TRY_FEWER = {"grid"}
-SAME_FOR_EVERY_KEY = {"grid"}
+MAY_TRY_FEWER = {"babysit", "grid"}
+SAME_FOR_EVERY_KEY = {"babysit", "grid"}
 
 
 class Case(NamedTuple):
@@ -272,6 +275,7 @@ WIDTHS = st.sampled_from([None, 1, 3])  # few shapes, so that few operations com
 ETAS, LEASTS = st.integers(2, 4), st.sampled_from([None, 1, 3])
 SETTINGS = {
     "asha": {"eta": ETAS, "least": LEASTS, "width": WIDTHS, "lag": st.integers(0, 3)},
+    "babysit": {"day": st.integers(1, 3), "look_ahead": st.integers(1, 3)},
     "coarse_to_fine": {
         "rounds": st.sampled_from([1, 3]),
         "keep": st.sampled_from([None, 2]),

@@ -1,5 +1,6 @@
 """What to try next: each strategy takes its own settings and returns a factory; it never trains and never writes."""
 
+from vtune.strategies.babysitting import babysit
 from vtune.strategies.boxes import near_bounds
 from vtune.strategies.halving import hyperband, successive_halving
 from vtune.strategies.lattice import grid
@@ -12,6 +13,7 @@ from vtune.strategies.zoom import coarse_to_fine
 
 __all__ = [
     "asha",
+    "babysit",
     "by_name",
     "coarse_to_fine",
     "from_optuna",

@@ -81,6 +81,10 @@ class Rules(NamedTuple):
         return (np.array([int(act) for act, _ in used], np.int32), *logs.T.astype(np.float32))
 
 
+DEFAULT_RULES = Rules()
+"""Those of Ng's course, as far as it gives numbers; the others are ours."""
+
+
 class Watch(NamedTuple):
     """What the panda knows, and what it does tomorrow.
 
@@ -161,7 +165,7 @@ class _Day(NamedTuple):
     nudged: Bool[Array, ""]
 
 
-def decide(watch: Watch, score: Float[Array, ""], rules: Rules = Rules()) -> tuple[Array, Watch]:
+def decide(watch: Watch, score: Float[Array, ""], rules: Rules = DEFAULT_RULES) -> tuple[Array, Watch]:
     """Returns what is done before the next day, and what is known by then.
 
     Args:
@@ -244,16 +248,16 @@ def _ahead(watch: Watch, day: _Day, rules: Rules) -> Watch:
     }
     conditions, origins, likes, changes = (list(column) for column in zip(*chosen.values(), strict=True))
     act = jnp.select(conditions, [acts[remedy] if act == _REMEDY else jnp.int32(int(act)) for act in chosen])
-    cures = jnp.select(conditions, [jnp.bool_(act == _REMEDY) for act in chosen])
+    cures = jnp.select(conditions, [jnp.int32(act == _REMEDY) for act in chosen])
     ahead = watch._replace(
         day=watch.day + 1,
         act=act,
         origin=jnp.select(conditions, origins),
         like=jnp.select(conditions, likes),
         rate=jnp.select(conditions, changes),
-        momentum=jnp.where(cures, momenta[remedy], still),
+        momentum=jnp.where(cures > 0, momenta[remedy], still),
         step=jnp.where(act == int(Act.RESTART), probe, step),
-        remedy=watch.remedy + cures.astype(jnp.int32),
+        remedy=watch.remedy + cures,
     )
     anew = start()._replace(
         **{name: getattr(ahead, name) for name in ("day", "act", "origin", "like", "rate", "momentum")},
@@ -265,16 +269,32 @@ def _ahead(watch: Watch, day: _Day, rules: Rules) -> Watch:
     return jax.tree.map(lambda new, old: jnp.where(act == int(Act.AGAIN), new, old), anew, ahead)
 
 
-def offers(watch: Watch, lanes: int, rules: Rules) -> Watch:
-    """Returns the watch as it is, and beside it, as further rows, what else could be done from the same day."""
-    up, down = np.log(rules.up), np.log(rules.down)
-    others = [(Act.UP, up), (Act.DOWN, down), (Act.UP, 4 * up), (Act.DOWN, 2 * down)]
-    acts = np.array([0, *(int(others[place % 4][0]) for place in range(lanes - 1))], np.int32)
-    rates = np.array([0, *(others[place % 4][1] * (1 + place // 4) for place in range(lanes - 1))], np.float32)
-    wide = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (lanes,)), watch)
-    is_first = np.arange(lanes) == 0
-    return wide._replace(
-        act=jnp.where(is_first, wide.act, acts),
-        rate=jnp.where(is_first | (watch.origin == FRESH), wide.rate + 0, 0) + rates,
-        momentum=jnp.where(is_first, wide.momentum, 0),
+def offers(watch: Watch, lanes: int, rules: Rules = DEFAULT_RULES) -> Watch:
+    """Returns the watch as it is, and in further rows with what else could be done from the same day.
+
+    Args:
+        watch: one, as ``decide`` returns it.
+        lanes: how many rows.
+        rules: by how much things are changed.
+
+    Example:
+        >>> [Act(act).name for act in offers(start(), 3).act.tolist()]
+        ['START', 'UP', 'DOWN']
+    """
+    up, down = float(np.log(rules.up)), float(np.log(rules.down))
+    kinds = [(Act.UP, up), (Act.DOWN, down)]
+    others = [(kinds[place % 2][0], kinds[place % 2][1] * (1 + place // 2)) for place in range(lanes - 1)]
+    acts = np.array([0, *(int(act) for act, _ in others)], np.int32)
+    rates = np.array([0, *(rate for _, rate in others)], np.float32)
+    rows, is_own = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (lanes,)), watch), np.arange(lanes) == 0
+    return rows._replace(
+        act=jnp.where(is_own, rows.act, acts),
+        rate=jnp.where(is_own | (rows.origin == FRESH), rows.rate, 0) + rates,
+        momentum=jnp.where(is_own, rows.momentum, 0),
     )
+
+
+def going_on(watch: Watch, day: Int[Array, ""]) -> Watch:
+    """Returns the watch of a day that goes on from another, whatever the rule says."""
+    whole, zero = jnp.zeros_like(watch.day), jnp.zeros_like(watch.rate)
+    return watch._replace(act=whole + int(Act.GO_ON), origin=whole + day, like=whole + day, rate=zero, momentum=zero)
