@@ -156,7 +156,7 @@ class Sitter:
         self._look_at(entry)
         return entry
 
-    def nudge(self, **factors: float) -> None:
+    def nudge(self, **factors: float | int) -> None:
         """Multiplies hyperparameters from tomorrow on; momentum and betas as 1 - value, so that 0.5 doubles a window.
 
         What would leave the bounds that the space gives stops there, and the book says so.
@@ -193,7 +193,7 @@ class Sitter:
 
     # By the rule
 
-    def run(self, days: int, look_ahead: int = 1, up: float = 1.25, down: float = 0.5) -> pd.DataFrame:
+    def run(self, days: int, look_ahead: int = 1, up: float | int = 1.25, down: float = 0.5) -> pd.DataFrame:
         """Lets the panda's rule decide for some days, and returns what the book has on them.
 
         Args:
@@ -210,7 +210,7 @@ class Sitter:
         check_count("look_ahead", look_ahead, least=1, example=3)
         first = len(self.entries)
         row = self._ahead.row
-        rules = Rules(up, down, has_momentum=any(name in self._used(row) for name in AVERAGES[:2]))
+        rules = Rules(float(up), float(down), has_momentum=any(name in self._used(row) for name in AVERAGES[:2]))
         for _ in range(days):
             lanes = 1 if self._watch.kept_day < 0 else look_ahead
             offers = panda.offers(self._watch, lanes, rules)
@@ -379,7 +379,7 @@ class Sitter:
 
     # Hyperparameters
 
-    def _moved(self, name: str, value: float, change: float) -> tuple[float, str]:
+    def _moved(self, name: str, value: Any, change: float) -> tuple[Any, str]:
         """Returns a value after a change of its logarithm, or of that of 1 - value, and a note where it met a bound."""
         if change == 0:
             return value, ""

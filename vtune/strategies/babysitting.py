@@ -26,7 +26,7 @@ _MOMENTA = ("momentum", "beta1")
 """The names of what is moved as momentum."""
 
 
-def babysit(day: int = 1, up: float = 1.25, down: float = 0.5, look_ahead: int = 1) -> Factory:
+def babysit(day: int = 1, up: float | int = 1.25, down: float | int = 0.5, look_ahead: int = 1) -> Factory:
     """Looks after one network from day to day, as a panda raises its single cub, instead of spawning many.
 
     A day is a few epochs, and a trial: it starts from the weights and the optimizer's state that another day ended
@@ -121,7 +121,13 @@ class _Offer(NamedTuple):
 
 @lru_cache
 def _babysit(
-    axes: tuple[Axis, ...], stages: tuple[int, ...], epochs: int, day: int, up: float, down: float, look_ahead: int
+    axes: tuple[Axis, ...],
+    stages: tuple[int, ...],
+    epochs: int,
+    day: int,
+    up: float | int,
+    down: float | int,
+    look_ahead: int,
 ) -> Strategy:
     _check_search(axes, epochs, day)
     moves, trials = Moves.of(axes), stages[-1]

@@ -41,19 +41,19 @@ WORDS: dict[Act, tuple[str, str]] = {
 }
 """For the day book: what each act is called, and why it is done."""
 
-PATIENCE = 2
+PATIENCE = 4
 """Good days before the learning rate goes up, and days without progress that make a plateau."""
 
 _PROBE = 3
 """How many times the learning rate goes down for the first restart; twice as many for the next."""
 
-_REMEDIES = ((Act.DOWN, 1), (Act.MOMENTUM, 1), (Act.UP, 2), (Act.DOWN, 2), (Act.MOMENTUM, 2), (Act.UP, 4))
+_REMEDIES = ((Act.DOWN, 1), (Act.MOMENTUM, 1), (Act.UP, 2), (Act.DOWN, 2))
 """What is tried against a plateau, in turn, and by how many times its factor."""
 
 _REMEDY = -1
 """Stands for the remedy whose turn it is."""
 
-_LARGEST = 4.0
+_LARGEST = 6.0
 """The logarithm of the largest factor of a nudge."""
 
 _OTHERS = (1, -1, 2, -2, 3, -3)
@@ -237,7 +237,7 @@ def _ahead(watch: Watch, day: _Day, rules: Rules) -> Watch:
     still, fresh = jnp.float32(0), jnp.int32(FRESH)
     here, best = watch.kept_day, watch.best_day
     chosen = {  # the first that holds
-        Act.RESTART: (day.probes & (day.is_better | (best == FRESH)), fresh, jnp.maximum(here, 0), probe),
+        Act.RESTART: (day.probes & (day.is_better | (best == FRESH)), fresh, watch.day, probe),
         Act.UNDO: (~day.is_better & (day.probes | (_is(watch, Act.UP) & (watch.remedy == 0))), here, here, still),
         Act.ROLLBACK: (day.has_failed & ~day.nudged & ~is_over, best, best, halvings),
         Act.AGAIN: (is_over, fresh, jnp.where(like_best, best, record_born), jnp.where(like_best, still, others)),
