@@ -51,20 +51,22 @@ def test_it_prints_the_book(raised):
 
 
 def test_every_day_is_that_of_a_search_with_the_same_lineage():
-    ours = sitter({**SPACE, "momentum": vtune.reverse_loguniform(0.5, 0.99)}, start={"learning_rate": 0.05})
+    space = vtune.Space.of({**SPACE, "momentum": vtune.reverse_loguniform(0.5, 0.99)})
+    points = np.array([[0.5, 0.5], [0.7, 0.8], [0.5, 0.5]], np.float32)
+    first, second, _ = space.rows(points)
+    ours = sitter(space, start={name: first[name] for name in ("learning_rate", "momentum")})
     ours.day()
-    ours.nudge(learning_rate=3, momentum=0.7)
+    averages = (1 - second["momentum"]) / (1 - first["momentum"])
+    ours.nudge(learning_rate=second["learning_rate"] / first["learning_rate"], momentum=averages)
     ours.day()
     ours.rollback(0)
     ours.day()
-    rows = [{name: entry.row[name] for name in ("learning_rate", "momentum")} for entry in ours.entries]
-    points = ours.parts.written.encode(rows)
     study = vtune.search(
         vtune.MLP, ours.parts.written, DATA, strategy=told_by(ours, points), trials=3, epochs=2, optimizer="momentum",
         finalists=0, devices=1, ladder=ours.ladder, progress=False,
     )  # fmt: skip
     for entry in ours.entries:
-        assert study.trial(entry.number).params["learning_rate"] == entry.row["learning_rate"]
+        assert study.trial(entry.number).params == {name: entry.row[name] for name in space.entries}
         np.testing.assert_array_equal(study.trial(entry.number).curves[entry.legs[-1].until - 1 :], entry.curves)
 
 

@@ -141,15 +141,17 @@ def _babysit(
 
     def offer(state: _State) -> _Offer:
         best = jnp.where(state.closing == FRESH, state.best(), state.closing)
-        left, lacking = trials - state.num_days, jnp.max(state.budgets) - state.budget(best)
-        is_too_long = state.budget(state.watch.origin) + day > epochs
-        is_closing = (state.closing != FRESH) | ((lacking > 0) & ((left * day <= lacking) | is_too_long))
+        left, longest = trials - state.num_days, jnp.max(state.budgets)
+        lacking, following = longest - state.budget(best), state.budget(state.watch.origin) + day
+        is_too_long, spare = following > epochs, left - jnp.minimum(left, look_ahead)
+        is_late = jnp.maximum(lacking, longest - following) > spare * day
+        is_closing = (state.num_days > 0) & (is_late | is_too_long | (state.closing != FRESH))
         watches = panda.offers(state.watch, look_ahead, rules)
         going_on = panda.going_on(watches, best)
         return _Offer(
             watch=jax.tree.map(lambda on, own: jnp.where(is_closing, on, own), going_on, watches),
             is_closing=is_closing,
-            is_open=(left > 0) & jnp.where(is_closing, lacking > 0, ~is_too_long),
+            is_open=(left > 0) & ((lacking > 0) | ~is_closing),
         )
 
     def ask(key: Key[Array, ""], state: _State) -> Plan:
