@@ -60,6 +60,15 @@ def test_the_packing_benchmark_tells_how_full_chunks_are():
         assert float(row[6]) < float(row[5])
 
 
+def test_the_panda_benchmark_tells_of_both_starts():
+    command = [sys.executable, "benchmarks/panda.py", "--quick"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("| breast")]
+    assert [line[4].strip() for line in lines] == ["30 times too high", "100 times too low"]
+
+
 @pytest.fixture
 def regret(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")

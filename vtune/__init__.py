@@ -20,6 +20,7 @@ from vtune.parameters import (
 )
 from vtune.protocols import Shapes
 from vtune.searching import search
+from vtune.sitting import Sitter
 from vtune.space import Space, default_space, per_layer
 from vtune.study import Study
 from vtune.training.mlp import MLP
@@ -33,6 +34,7 @@ __all__ = [
     "FusedSearch",
     "Integer",
     "Shapes",
+    "Sitter",
     "Space",
     "Study",
     "choice",

@@ -1,6 +1,7 @@
 """The laws of the Strategy protocol, over every strategy that vtune exports."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ from vtune.strategies.factories import Factory
 from vtune.strategies.names import STRATEGIES
 
 MIXED = (
-    Axis("learning_rate", None, True),
+    Axis("learning_rate", None, True, log_length=math.log(1e4)),
     Axis("batch_size", 4, True),
     Axis("optimizer", 3, False),
     Axis("hidden", 241, True),
@@ -76,6 +77,8 @@ MAKERS = STRATEGIES | {"chain": strategies.chain}  # which needs to be told of w
 HELD = {
     "asha()": Held("asha", {}, ("mixed",)),
     "asha(2, 2, 3, 2)": Held("asha", {"eta": 2, "least": 2, "width": 3, "lag": 2}, ("nothing ordered",)),
+    "babysit()": Held("babysit", {}, ("one trial", "mixed")),
+    "babysit(2, look_ahead=3)": Held("babysit", {"day": 2, "look_ahead": 3}, ("mixed",)),
     "chain(random(), asha(2), grid(), population_based(3))": Held(
         "chain",
         {"shares": (3, 2, 1, 3)},
@@ -103,11 +106,11 @@ HELD = {
     ),
     "tiered(population_based(2))": Held("tiered", {"inner": strategies.population_based(2)}, ("mixed",)),
 }
-SAME_FOR_EVERY_KEY = {"grid"}
+SAME_FOR_EVERY_KEY = {"babysit", "grid"}
 
 
 def may_try_fewer(factory: Factory) -> bool:
-    return "grid()" in repr(factory)
+    return any(name in repr(factory) for name in ("grid()", "babysit("))
 
 
 class Case(NamedTuple):
@@ -301,6 +304,7 @@ WIDTHS = st.sampled_from([None, 1, 3])  # few shapes, so that few operations com
 ETAS, LEASTS = st.integers(2, 4), st.sampled_from([None, 1, 3])
 SETTINGS = {
     "asha": {"eta": ETAS, "least": LEASTS, "width": WIDTHS, "lag": st.integers(0, 3)},
+    "babysit": {"day": st.integers(1, 3), "look_ahead": st.integers(1, 3)},
     "coarse_to_fine": {
         "rounds": st.sampled_from([1, 3]),
         "keep": st.sampled_from([None, 2]),

@@ -1,5 +1,6 @@
 """What to try next: each strategy takes its own settings and returns a factory; it never trains and never writes."""
 
+from vtune.strategies.babysitting import babysit
 from vtune.strategies.boxes import near_bounds
 from vtune.strategies.compositions import chain, tiered
 from vtune.strategies.halving import hyperband, successive_halving
@@ -14,6 +15,7 @@ from vtune.strategies.zoom import coarse_to_fine
 
 __all__ = [
     "asha",
+    "babysit",
     "by_name",
     "chain",
     "coarse_to_fine",

@@ -5,6 +5,7 @@ from typing import Any
 
 from vtune.defaults import did_you_mean
 from vtune.protocols import StrategyFactory
+from vtune.strategies.babysitting import babysit
 from vtune.strategies.compositions import tiered
 from vtune.strategies.factories import Factory, checked_factory
 from vtune.strategies.halving import hyperband, successive_halving
@@ -17,6 +18,7 @@ from vtune.strategies.zoom import coarse_to_fine
 
 STRATEGIES: dict[str, Callable[..., Factory]] = {
     "asha": asha,
+    "babysit": babysit,
     "coarse_to_fine": coarse_to_fine,
     "grid": grid,
     "hyperband": hyperband,
