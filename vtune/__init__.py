@@ -19,6 +19,7 @@ from vtune.parameters import (
     uniform,
 )
 from vtune.protocols import Shapes
+from vtune.retesting import Retest, retest
 from vtune.searching import search
 from vtune.space import Space, default_space, per_layer
 from vtune.study import Study
@@ -32,6 +33,7 @@ __all__ = [
     "FusedResults",
     "FusedSearch",
     "Integer",
+    "Retest",
     "Shapes",
     "Space",
     "Study",
@@ -42,6 +44,7 @@ __all__ = [
     "loguniform",
     "per_layer",
     "powers_of_two",
+    "retest",
     "reverse_loguniform",
     "search",
     "strategies",

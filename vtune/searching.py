@@ -19,6 +19,7 @@ from vtune.ending import make_ending
 from vtune.finals import hold_finals, number_of_finalists, reserved_seconds
 from vtune.keys import seed_words
 from vtune.loop import Loop
+from vtune.original import record
 from vtune.progress import Progress, make_progress
 from vtune.protocols import StrategyFactory
 from vtune.results.plans import Plans
@@ -171,6 +172,7 @@ def search(
         check_same(kept, settings)
     plans = Plans([axis.name for axis in written.axes], kept.plans if kept else None)
     settings["stages"] = [*earlier, trials]
+    settings |= record(parts, model_fn=model_fn, optimizer=optimizer, loss=loss, metric=metric)
     place = None if folder is None else Folder(folder)
     study = Study(parts, job, trainer, table, plans, settings, place, seconds)
     study.final_scores = kept.final_scores if kept else {}
