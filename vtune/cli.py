@@ -1,4 +1,4 @@
-"""The command line, ``vtune demo | search | show | retest``. What is heavy is imported late, so that ``--help`` is quick."""
+"""The command line, ``vtune demo | search | show | retest``. Heavy imports come late, so that ``--help`` is quick."""
 
 import argparse
 import sys

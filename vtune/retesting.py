@@ -70,8 +70,8 @@ class Retest:
             ``to`` (where the good ones lie on the new data), and by what ``chance`` such a move would be seen where
             scores have nothing to do with it. Unordered choices are left out.
         trials: what was trained: the hyperparameters, the ``role`` ("old best", "neighbour", "fresh"), the mean
-            ``score`` on the seeds that chose the challenger, NaN where one diverged, and the mean on those that judged
-            it, ``judged``, of the old best and the challenger.
+            ``score`` on the seeds that chose the challenger, the mean on those that judged it, ``judged``, of the old
+            best and the challenger, both NaN where a training diverged, and how many of them all ``diverged``.
         params: the hyperparameters of each of these trials.
         metric: what the score is.
         seeds: how many seeds there were of each kind.
@@ -125,15 +125,16 @@ class Retest:
         return f"not enough evidence of whether a configuration is better than the old best {by}: {told}"
 
     def _evidence(self) -> Iterator[str]:
-        found, role = self.evidence, self.trials["role"].iloc[self.evidence.challenger]
+        found, sides = self.evidence, self.trials.iloc[[0, self.evidence.challenger]]
         difference, low, high = map(format_value, (found.difference, *found.interval))
-        yield (
-            f"best challenger over old best, on {self.seeds} paired seeds that did not choose it: {difference} of "
-            f"{self.metric}, {low} to {high} (each bound at 95 %)"
-        )
-        for name, row in (("old best", 0), (f"challenger ({role})", found.challenger)):
-            score = format_value(self.trials["judged"].iloc[row])
-            yield f"  {name}: {self.metric} {score}, {_told(self.params[row])}"
+        counted = f"{difference} of {self.metric}, {low} to {high} (each bound at 95 %)"
+        if sides["judged"].isna().any():  # a difference to what a failure counts as is no number to show
+            counted = "a training diverged, which counts as worse than the worst"
+        yield f"best challenger over old best, on {self.seeds} paired seeds that did not choose it: {counted}"
+        for name, row in sides.iterrows():
+            who = row["role"] if name == 0 else f"challenger ({row['role']})"
+            failed = f", diverged {row['diverged']} of {2 * self.seeds} times" if row["diverged"] else ""
+            yield f"  {who}: {self.metric} {format_value(row['judged'])}{failed}, {_told(self.params[name])}"
 
     def _moves(self) -> Iterator[str]:
         if self.verdict != "fresh":
@@ -219,8 +220,6 @@ def retest(
     """
     _check_arguments(seeds, neighbours, fresh, epochs, tolerance, trials, seed, chunk)
     original = Original.of(study, model_fn=model_fn, optimizer=optimizer, loss=loss, metric=metric)
-    if folder is not None:
-        Folder(folder)
     used, root = queue_devices(devices), seed_words(int(seed))
     layout, epochs = original.layout, original.epochs if epochs is None else int(epochs)
     held = Data.of(data, key=split_key(root), kind=layout.kind, standardize=layout.standardize)
@@ -235,6 +234,8 @@ def retest(
     num, kind = len(tried.roles), kind_of(own(used))
     job = make_job(parts, root=root, trials=num, epochs=epochs, kind=kind, chunk=chunk)
     trainer = ChunkQueue(job, used)
+    if folder is not None:
+        Folder(folder)  # before an hour of training
     first, is_maximized = seeds_taken(original.seeds_per_trial), parts.objective.is_maximized
     with closing(make_progress(progress)) as shown:
         shown.say(f"retest: {num} configurations on {seeds} seeds, the best two sides of it on {seeds} more")
@@ -273,7 +274,7 @@ def _configurations(
 ) -> _Tried:
     """Draws by number, so that more of a kind begin with the same ones; decodes as a search does."""
     axes = parts.written.axes
-    numbers = np.concatenate([2 * np.arange(neighbours) + 1, 2 * np.arange(fresh)]).astype(np.int32)
+    numbers = np.concatenate([2 * np.arange(neighbours), 2 * np.arange(fresh) + 1]).astype(np.int32)
     draws = np.asarray(_draws(root, numbers, len(axes)), np.float64)
     (old,) = parts.written.encode([best])
     points = np.concatenate([old[None], _neighbours(old, draws[:neighbours], axes), draws[neighbours:]])
@@ -367,10 +368,15 @@ def _table(
 ) -> pd.DataFrame:
     names = [name for name in parts.written.entries if any(name in row for row in params)]
     values = {name: typed_column([row.get(name, math.nan) for row in params]) for name in names}
+    judged = [judging.get(number, np.empty(0)) for number in range(len(roles))]
     outcomes = {
         "role": roles,
         "score": choosing.mean(axis=1),
-        "judged": [float(judging[number].mean()) if number in judging else math.nan for number in range(len(roles))],
+        "judged": [float(scores.mean()) if scores.size else math.nan for scores in judged],
+        "diverged": [
+            int(np.sum(~np.isfinite(chose)) + np.sum(~np.isfinite(scores)))
+            for chose, scores in zip(choosing, judged, strict=True)
+        ],
     }
     table = pd.concat([pd.DataFrame(values), pd.DataFrame(outcomes)], axis=1)
     return table.rename_axis("trial_id")
