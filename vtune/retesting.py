@@ -16,7 +16,7 @@ import pandas as pd
 from jax import Array
 from jaxtyping import Float, Int, UInt32
 
-from vtune.arguments import check_chunk, check_count
+from vtune.arguments import check_chunk, check_count, check_folder
 from vtune.data import Data
 from vtune.finals import seeds_taken
 from vtune.keys import Purpose, from_words, seed_words, split_key, study_key
@@ -218,7 +218,7 @@ def retest(
         >>> retest.verdict in ("fresh", "stale", "not enough evidence"), len(retest.trials)
         (True, 8)
     """
-    _check_arguments(seeds, neighbours, fresh, epochs, tolerance, trials, seed, chunk)
+    _check_arguments(seeds, neighbours, fresh, epochs, tolerance, trials, seed, folder, chunk)
     original = Original.of(study, model_fn=model_fn, optimizer=optimizer, loss=loss, metric=metric)
     used, root = queue_devices(devices), seed_words(int(seed))
     layout, epochs = original.layout, original.epochs if epochs is None else int(epochs)
@@ -387,7 +387,15 @@ def _told(params: Mapping[str, Any]) -> str:
 
 
 def _check_arguments(
-    seeds: Any, neighbours: Any, fresh: Any, epochs: Any, tolerance: Any, trials: Any, seed: Any, chunk: Any
+    seeds: Any,
+    neighbours: Any,
+    fresh: Any,
+    epochs: Any,
+    tolerance: Any,
+    trials: Any,
+    seed: Any,
+    folder: Any,
+    chunk: Any,
 ) -> None:
     check_count("seeds", seeds, least=2, example=8)
     check_count("neighbours", neighbours, least=0, example=8)
@@ -395,6 +403,7 @@ def _check_arguments(
     check_count("trials", trials, least=1, example=64)
     check_count("seed", seed, least=0, example=0)
     check_chunk(chunk)
+    check_folder(folder)
     if epochs is not None:
         check_count("epochs", epochs, least=1, example=20)
     if neighbours + fresh < _FEWEST:

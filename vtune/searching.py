@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vtune.arguments import check_chunk, check_count
+from vtune.arguments import check_chunk, check_count, check_folder
 from vtune.deciding import decide_now, is_auto, recorded
 from vtune.defaults import did_you_mean
 from vtune.ending import make_ending
@@ -219,8 +219,7 @@ def _check_arguments(
     check_count("seeds_per_trial", seeds_per_trial, least=1, example=3)
     check_count("seed", seed, least=0, example=0)
     check_chunk(chunk)
-    if not isinstance(folder, str | PathLike | None):
-        raise TypeError(f'folder={folder!r} is no path. Write one as a string, such as "studies/first".')
+    check_folder(folder)
     if finalists != "auto":
         check_count("finalists", finalists, least=0, example=8)
     if not isinstance(executor, str) or executor not in EXECUTORS:
