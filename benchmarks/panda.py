@@ -105,7 +105,7 @@ def looked_after(name: str, seed: int, rate: float, loss: float, options: argpar
     spent = np.cumsum([had[day] - had.get(origin, 0) for day, origin in origins.items()])
     is_close = (study.trials["score"].cummin() <= CLOSE * loss).to_numpy()
     first = int(spent[int(np.argmax(is_close))]) if is_close.any() else None
-    return Outcome(float(study.trials["score"].min()), first, int(spent[-1]))
+    return Outcome(float(np.min(study.trials["score"])), first, int(spent[-1]))
 
 
 def ratio(ours: float, theirs: float) -> float:

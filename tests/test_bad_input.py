@@ -554,7 +554,12 @@ WRONG_TYPES = [
     ("data=vtune.Data(data, data, standardize=1)", "TypeError", "standardize=1 is neither True nor", "or leave it out"),
     ("data=vtune.Data(data, data, None, None)", "TypeError", "standardize=None is neither True", "or leave it out"),
     ("progress=3", "TypeError", "progress=3 is no bool and lacks a method", "write progress=True"),
+    ("study=3", "TypeError", "study=3 is no study and no path", "Write what vtune.search returned, or its folder"),
+    ("study='old', seeds=2.5", "ValueError", "seeds=2.5: this must be a whole number of 2 or more", "seeds=8"),
+    ("study='old', tolerance='no'", "ValueError", "tolerance='no' is no difference", "such as 0.005"),
+    ("study='old', folder=3", "TypeError", "folder=3 is no path", "Write one as a string"),
 ]
+"""Arguments of a search; with a study among them, of a retest."""
 
 _SCRIPT = """
 import json, sys
@@ -579,8 +584,11 @@ data = np.arange(80.0, dtype=np.float32).reshape(40, 2), np.arange(40) % 2
 def outcome(written):
     arguments = {"model_fn": vtune.MLP, "space": space, "data": data, "trials": 4, "epochs": 1, "progress": False}
     num_compiled = len(compiled)
+    changes = eval(f"dict({written})")
     try:
-        vtune.search(**arguments | eval(f"dict({written})"))
+        if "study" in changes:
+            vtune.retest(**{"data": data, "progress": False} | changes)
+        vtune.search(**arguments | changes)
     except BaseException as error:
         return type(error).__name__, str(error), len(compiled) - num_compiled
     return "no error", "", 0

@@ -6,7 +6,7 @@ import pytest
 
 import vtune
 from tests.laws.population import digits
-from vtune.finals import NUM_SEEDS, number_of_finalists
+from vtune.finals import NUM_SEEDS, number_of_finalists, seeds_taken, winner_of
 from vtune.progress import Silent
 from vtune.protocols import Leg, Training
 from vtune.results.store import read_folder
@@ -75,7 +75,7 @@ def test_finalists_change_no_trial(study):
 
 def test_with_several_seeds_a_trial_the_finals_take_others(study):
     twice = search(seeds_per_trial=2)
-    assert {seed for _, seed in twice.final_scores} == set(range(2, 2 + 2 * NUM_SEEDS))
+    assert {seed for _, seed in twice.final_scores} == set(range(2, seeds_taken(2)))
 
 
 def test_an_epoch_that_was_chosen_is_the_epoch_that_is_measured():
@@ -96,8 +96,10 @@ def test_the_folder_keeps_them(tmp_path, study, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         search(folder=tmp_path, progress=Stops())
     assert read_folder(tmp_path).final_scores == {}
+    assert winner_of(read_folder(tmp_path)) == study.top(1).index[0]
     again = search(folder=tmp_path)
     pd.testing.assert_frame_equal(again.finalists, study.finalists)
+    assert winner_of(read_folder(tmp_path)) == study.best_trial.trial_id
     monkeypatch.setattr("vtune.training.worker.Worker.train", lambda *_: pytest.fail("it trains"))
     once_more = search(folder=tmp_path)
     pd.testing.assert_frame_equal(once_more.finalists, study.finalists)

@@ -1,8 +1,10 @@
+import json
+
 import pytest
 
 from vtune.parameters import choice, integers, loguniform, powers_of_two, reverse_loguniform, uniform
-from vtune.space import per_layer
-from vtune.spacefile import read_space
+from vtune.space import Space, per_layer
+from vtune.spacefile import read_space, space_of, write_space
 
 
 @pytest.fixture
@@ -84,3 +86,31 @@ def test_what_is_no_toml(read):
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'space "no\.toml": there is no such file'):
         read_space("no.toml")
+
+
+ALL_KINDS = {
+    "learning_rate": loguniform(1e-4, 1),
+    "dropout": uniform(0.0, 0.5),
+    "beta1": reverse_loguniform(0.9, 0.999),
+    "hidden": per_layer(integers(16, 64, log=True)),
+    "width": per_layer(choice([4, 8]), layers="depth"),
+    "depth": integers(1, 3),
+    "layers": powers_of_two(1, 4),
+    "kernel": choice([(3, 5), (5, 5)], ordered=False),
+    "norm": choice([None, "None", True, 1.5, "1.5"]),
+    "rates": choice([0.1, 0.3, 0.2], ordered=True),
+    "shape": choice([(2, 3)]),
+    "decay": 0,
+    "activation": "tanh",
+    "bias": True,
+    "noise": None,
+}
+
+
+def test_a_space_comes_back_from_json_with_its_types_and_order():
+    space = Space.of(ALL_KINDS)
+    again = space_of(json.loads(json.dumps(write_space(space))))
+    assert again == space
+    assert list(again.written) == list(ALL_KINDS)
+    for name, entry in space.entries.items():
+        assert repr(again.entries[name]) == repr(entry)  # 1 is not True, and not 1.0

@@ -19,6 +19,7 @@ from vtune.parameters import (
     uniform,
 )
 from vtune.protocols import Shapes
+from vtune.retesting import Retest, retest
 from vtune.searching import search
 from vtune.sitting import Sitter
 from vtune.space import Space, default_space, per_layer
@@ -33,6 +34,7 @@ __all__ = [
     "FusedResults",
     "FusedSearch",
     "Integer",
+    "Retest",
     "Shapes",
     "Sitter",
     "Space",
@@ -44,6 +46,7 @@ __all__ = [
     "loguniform",
     "per_layer",
     "powers_of_two",
+    "retest",
     "reverse_loguniform",
     "search",
     "strategies",

@@ -1,6 +1,7 @@
 """Checks of arguments that several calls of users share: what was written, why it cannot be, what to write instead."""
 
 from collections.abc import Hashable
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -52,3 +53,13 @@ def check_chunk(chunk: Any) -> None:
     """
     if not (isinstance(chunk, str) and chunk == "auto"):
         check_count("chunk", chunk, least=1, example=64)
+
+
+def check_folder(folder: Any) -> None:
+    """Refuses what is neither a path nor None.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if not isinstance(folder, str | PathLike | None):
+        raise TypeError(f'folder={folder!r} is no path. Write one as a string, such as "studies/first".')

@@ -1,4 +1,4 @@
-"""The command line, ``vtune demo | search | show``. What is heavy is imported late, so that ``--help`` is quick."""
+"""The command line, ``vtune demo | search | show | retest``. Heavy imports come late, so that ``--help`` is quick."""
 
 import argparse
 import sys
@@ -61,6 +61,18 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print what a search left in its folder")
     show.set_defaults(command=_show)
     show.add_argument("folder", metavar="FOLDER")
+
+    retest = commands.add_parser(
+        "retest",
+        help="tell whether the best of an older search is still good on new data",
+        description="Trains the best of an older search, its neighbours and fresh samples of its space on new data, on "
+        "the same seeds, and tells whether the best is fresh or stale, what moved, and where the best lies now. The "
+        "exit code is 0 whatever the verdict. Of a search with a model, optimizer, loss or metric of your own, call "
+        "vtune.retest in Python.",
+    )
+    retest.set_defaults(command=_retest)
+    retest.add_argument("folder", metavar="FOLDER", help="of the older search")
+    _add_retest_options(retest)
     return parser
 
 
@@ -79,6 +91,24 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder", metavar="FOLDER", help="where to keep the trials, and go on with them; default: nowhere"
     )
+
+
+def _add_retest_options(parser: argparse.ArgumentParser) -> None:
+    rows = "the new rows, with the columns and classes of the old ones; standardized if those were"
+    parser.add_argument("--data", required=True, metavar="FILE.npz|FILE.csv|digits", help=rows)
+    parser.add_argument("--target", metavar="COLUMN", help="what to predict, of a .csv file; default: its last column")
+    seeds = "that choose the best challenger, and as many that judge it; default: %(default)s"
+    parser.add_argument("--seeds", type=int, default=8, metavar="N", help=seeds)
+    parser.add_argument("--neighbours", type=int, default=8, metavar="N", help="of the old best; default: %(default)s")
+    parser.add_argument("--fresh", type=int, default=16, metavar="N", help="samples of the space; default: %(default)s")
+    tolerance = "a difference of scores that does not matter; default: the noise of one training"
+    parser.add_argument("--tolerance", type=float, metavar="X", help=tolerance)
+    refine = "search on from the old best where it is stale; default: do so"
+    parser.add_argument("--refine", action=argparse.BooleanOptionalAction, default=True, help=refine)
+    parser.add_argument("--trials", type=int, default=64, metavar="N", help="of that search; default: %(default)s")
+    parser.add_argument("--refined", metavar="FOLDER", help="where to keep its trials; default: nowhere")
+    parser.add_argument("--chunk", type=_chunk, default="auto", metavar="auto|N", help="trials in one call")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
 
 
 def _chunk(text: str) -> int | Literal["auto"]:
@@ -180,6 +210,19 @@ def _show(arguments: argparse.Namespace) -> None:
     held = read_folder(arguments.folder)
     facts = {name: held.record[name] for name in ("data", "metric", "seconds")}
     print(summary(held.trials, held.finalists, **facts))
+
+
+def _retest(arguments: argparse.Namespace) -> None:
+    from vtune.files import load_data
+    from vtune.original import recorded_kind
+    from vtune.retesting import retest
+
+    data, target, meaning = load_data(arguments.data, arguments.target, recorded_kind(arguments.folder))
+    if target:
+        print(f"{arguments.data}: target {target} ({meaning})")
+    names = ("seeds", "neighbours", "fresh", "tolerance", "refine", "trials", "chunk", "seed")
+    options = {name: getattr(arguments, name) for name in names}
+    print(retest(arguments.folder, data, folder=arguments.refined, **options).summary())
 
 
 def _fail(message: str, code: int) -> int:

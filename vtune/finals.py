@@ -10,6 +10,7 @@ from vtune.ending import Ending
 from vtune.progress import Progress
 from vtune.protocols import ChunkResult
 from vtune.results.finalists import choose, finalists_table, verify
+from vtune.results.store import Held
 from vtune.study import Study
 
 NUM_SEEDS = 8
@@ -72,8 +73,7 @@ def hold_finals(study: Study, number: int, progress: Progress, ending: Ending) -
     candidates = study.table.comparable()[:number]
     if not candidates:
         return
-    fresh = range(study.num_seeds, study.num_seeds + NUM_SEEDS)
-    further = range(fresh.stop, fresh.stop + NUM_SEEDS)
+    fresh, further = _seeds(study.num_seeds)
     left = math.inf if ending.seconds is None else _SLACK * ending.seconds - study.seconds
     if not study.final_scores and expected_seconds(study, number) > left:
         progress.say("finals: none, as there is no time left for them; the best score is that of the search")
@@ -86,6 +86,48 @@ def hold_finals(study: Study, number: int, progress: Progress, ending: Ending) -
     study.finalists = finalists_table(candidates, searched, choice, verify(of_winner))
     study.seconds += time.perf_counter() - started
     study.save()
+
+
+def winner_of(held: Held) -> int:
+    """Returns the trial that the search in a folder has found the best, by its finals where they are all there.
+
+    Args:
+        held: what the folder holds.
+
+    Raises:
+        ValueError: where no trial has a finite score.
+    """
+    finite = held.trials.loc[np.isfinite(held.trials["score"])]
+    if finite.empty:
+        raise ValueError(
+            f'folder "{held.path}" holds no trial with a finite score, so none is the best; search again with a lower '
+            "upper bound of the learning rate"
+        )
+    comparable = finite.index[finite["budget"] == finite["budget"].iloc[0]].tolist()
+    record, scores = held.record, held.final_scores
+    candidates = comparable[: number_of_finalists(record["finalists"], record["trials"])]
+    fresh, further = _seeds(record["seeds_per_trial"])
+    if not candidates or any((trial_id, seed) not in scores for trial_id in candidates for seed in fresh):
+        return comparable[0]
+    chosen = np.array([[scores[trial_id, seed] for seed in fresh] for trial_id in candidates])
+    winner = candidates[choose(chosen, is_maximized=record["is_maximized"]).winner]
+    return winner if all((winner, seed) in scores for seed in further) else comparable[0]
+
+
+def seeds_taken(seeds_per_trial: int) -> int:
+    """Returns how many seed indices, from 0 on, a search and its finals may use.
+
+    Example:
+        >>> seeds_taken(1)
+        17
+    """
+    return _seeds(seeds_per_trial)[1].stop
+
+
+def _seeds(seeds_per_trial: int) -> tuple[range, range]:
+    """The seed indices that finalists are compared on, and those that the winner is measured on."""
+    fresh = range(seeds_per_trial, seeds_per_trial + NUM_SEEDS)
+    return fresh, range(fresh.stop, fresh.stop + NUM_SEEDS)
 
 
 def _scores(study: Study, trial_ids: Sequence[int], seeds: Iterable[int]) -> np.ndarray:

@@ -26,6 +26,7 @@ class Purpose(enum.IntEnum):
     WEIGHTS = 2
     ORDER = 3
     NOISE = 4
+    RETEST = 6
 
 
 _SEEDS = 5

@@ -12,13 +12,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vtune.arguments import check_chunk, check_count
+from vtune.arguments import check_chunk, check_count, check_folder
 from vtune.deciding import decide_now, is_auto, recorded
 from vtune.defaults import did_you_mean
 from vtune.ending import make_ending
 from vtune.finals import hold_finals, number_of_finalists, reserved_seconds
 from vtune.keys import seed_words
 from vtune.loop import Loop
+from vtune.original import record
 from vtune.progress import Progress, make_progress
 from vtune.protocols import StrategyFactory
 from vtune.results.plans import Plans
@@ -171,6 +172,7 @@ def search(
         check_same(kept, settings)
     plans = Plans([axis.name for axis in written.axes], kept.plans if kept else None)
     settings["stages"] = [*earlier, trials]
+    settings |= record(parts, model_fn=model_fn, optimizer=optimizer, loss=loss, metric=metric)
     place = None if folder is None else Folder(folder)
     study = Study(parts, job, trainer, table, plans, settings, place, seconds)
     study.final_scores = kept.final_scores if kept else {}
@@ -217,8 +219,7 @@ def _check_arguments(
     check_count("seeds_per_trial", seeds_per_trial, least=1, example=3)
     check_count("seed", seed, least=0, example=0)
     check_chunk(chunk)
-    if not isinstance(folder, str | PathLike | None):
-        raise TypeError(f'folder={folder!r} is no path. Write one as a string, such as "studies/first".')
+    check_folder(folder)
     if finalists != "auto":
         check_count("finalists", finalists, least=0, example=8)
     if not isinstance(executor, str) or executor not in EXECUTORS:

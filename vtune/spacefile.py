@@ -1,4 +1,4 @@
-"""A space written down in a TOML file, one line a hyperparameter."""
+"""A space written down: in a TOML file of the user's, one line a hyperparameter, or in the record of a study."""
 
 import tomllib
 from collections.abc import Callable, Mapping
@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from vtune.defaults import did_you_mean
-from vtune.parameters import choice, integers, loguniform, powers_of_two, reverse_loguniform, uniform
+from vtune.parameters import (
+    Choice,
+    Continuous,
+    Integer,
+    Parameter,
+    Value,
+    choice,
+    integers,
+    loguniform,
+    powers_of_two,
+    reverse_loguniform,
+    uniform,
+)
 from vtune.space import PerLayer, Space, per_layer
 
 _RANGES: dict[str, Callable[..., Any]] = {
@@ -15,6 +27,7 @@ _RANGES: dict[str, Callable[..., Any]] = {
 }
 _OPTIONS = {"integers": ("log",), "choice": ("ordered",)}
 _CALLS = (*_RANGES, "choice")
+_BY_SCALE = {"linear": "uniform", "log": "loguniform", "reverse_log": "reverse_loguniform"}
 
 
 def read_space(path: str | PathLike[str]) -> dict[str, Any]:
@@ -50,6 +63,50 @@ def read_space(path: str | PathLike[str]) -> dict[str, Any]:
     """
     entries = _parse(Path(path))
     return {name: _read_entry(f"{path}, {name}", name, written) for name, written in entries.items()}
+
+
+def write_space(space: Space) -> dict[str, Any]:
+    """Returns a space as what JSON can hold, and ``space_of`` makes the same space of again: as in a TOML file.
+
+    Args:
+        space: any.
+
+    Example:
+        >>> write_space(Space.of({"hidden": integers(16, 256, log=True), "decay": 0.01}))
+        {'hidden': {'integers': [16, 256], 'log': True}, 'decay': 0.01}
+    """
+    return {name: _written(entry) for name, entry in space.written.items()}
+
+
+def space_of(written: Mapping[str, Any]) -> Space:
+    """Returns the space that ``write_space`` wrote; values keep their types, which JSON has all of but tuples.
+
+    Args:
+        written: by name, as it comes from JSON.
+
+    Raises:
+        TypeError: for a value of a wrong type.
+        ValueError: for what makes no parameter.
+
+    Example:
+        >>> space_of({"hidden": {"choice": [[32, 16], [64, 32]]}, "decay": 0.01})
+        hidden  choice([(32, 16), (64, 32)])
+        decay   0.01, fixed
+    """
+    entries = {name: _parameter(entry) if isinstance(entry, Mapping) else entry for name, entry in written.items()}
+    return Space.of(entries)
+
+
+def _written(entry: Parameter | PerLayer | Value) -> Any:
+    if isinstance(entry, PerLayer):
+        return {**_written(entry.parameter), "per_layer": True if entry.layers == "layers" else entry.layers}
+    if isinstance(entry, Continuous):
+        return {_BY_SCALE[entry.scale]: [entry.low, entry.high]}
+    if isinstance(entry, Choice):
+        return {"choice": list(entry.values)} | ({} if entry.ordered is None else {"ordered": bool(entry.ordered)})
+    if isinstance(entry, Integer):
+        return {"integers": [entry.low, entry.high]} | ({"log": True} if entry.log else {})
+    return {"choice": [entry]} if isinstance(entry, tuple) else entry
 
 
 def _parse(path: Path) -> dict[str, Any]:

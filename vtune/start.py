@@ -69,10 +69,9 @@ def _fixed(where: str, trial: Mapping[str, Any], space: Space) -> dict[str, Any]
 def _best(ranked: pd.DataFrame, space: Space, trials: int) -> list[dict[str, Any]]:
     """Takes the best trials that lie in the space, as far as it varies their names."""
     taken: list[dict[str, Any]] = []
-    names = [name for name in space.parameters if name in ranked.columns]
     for _, row in ranked[np.isfinite(ranked["score"])].iterrows():
         try:
-            taken.append(space.nearest({name: _level_of(space, name, row[name], str) for name in names}))
+            taken.append(params_in(space, row))
         except ValueError:  # a value beyond the bounds of this space
             continue
         if len(taken) == min(_NUM_TAKEN, trials):
@@ -83,6 +82,20 @@ def _best(ranked: pd.DataFrame, space: Space, trials: int) -> list[dict[str, Any
             "start=[{'learning_rate': 0.01}]."
         )
     return taken
+
+
+def params_in(space: Space, row: pd.Series) -> dict[str, Any]:
+    """Returns what a trial has of the names that vary, with the types of the space, where a file may have changed them.
+
+    Args:
+        space: that the trial is taken into.
+        row: of ``study.trials``, or of the trials in a folder.
+
+    Raises:
+        ValueError: for a value that the space cannot give.
+    """
+    names = [name for name in space.parameters if name in row.index]
+    return space.nearest({name: _level_of(space, name, row[name], str) for name in names})
 
 
 def _level_of(space: Space, name: str, value: Any, written: Callable[[Any], str]) -> Any:

@@ -197,7 +197,7 @@ class Table:
     def _trials(self) -> pd.DataFrame:
         results = self._sorted_results()
         index = pd.Index([result.trial_id for result in results], dtype="int64", name="trial_id")
-        params = {name: _column([result.params.get(name, math.nan) for result in results]) for name in self.names}
+        params = {name: typed_column([result.params.get(name, math.nan) for result in results]) for name in self.names}
         outcomes = {
             name: pd.Series([getattr(result, name) for result in results], dtype=dtype)
             for name, dtype in OUTCOMES.items()
@@ -267,7 +267,7 @@ def _stacked(
     return np.concatenate([np.empty((0, num_metrics)), *curves])
 
 
-def _column(values: Sequence[Any]) -> pd.Series:
+def typed_column(values: Sequence[Any]) -> pd.Series:
     """Returns int64, float64 or bool where all values are so, Int64 or boolean where some are missing, else object."""
     types = {type(value) for value in values if not is_missing(value)}
     if types <= {float}:
