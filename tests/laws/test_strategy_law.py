@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -323,8 +324,15 @@ SETTINGS = {
     "tiered": {},
 }
 FACTORIES = st.one_of([st.builds(STRATEGIES[name], **settings) for name, settings in SETTINGS.items()])
-PAIRS = st.builds(strategies.chain, FACTORIES, FACTORIES, shares=st.sampled_from([None, (1, 3)]))
-COMPOSITIONS = PAIRS | st.builds(strategies.tiered, FACTORIES | PAIRS, shares=st.sampled_from([None, (1, 3, 1, 1)]))
+
+
+def tiered_of(inner: Factory | partial[Factory], shares: tuple[int, ...] | None) -> Factory:
+    return strategies.tiered(inner() if isinstance(inner, partial) else inner, shares)
+
+
+# Put together in the test itself: beartype looks at a random item of a sequence, which hypothesis takes amiss.
+PAIRS = st.builds(partial, st.just(strategies.chain), FACTORIES, FACTORIES, shares=st.sampled_from([None, (1, 3)]))
+TIERED = st.builds(partial, st.just(tiered_of), FACTORIES | PAIRS, shares=st.sampled_from([None, (1, 3, 1, 1)]))
 SEARCHED = st.builds(
     Search,
     axes=st.sampled_from([MIXED, MIXED[:1]]),
@@ -339,10 +347,10 @@ def test_the_laws_hold_whatever_the_settings(factory, search, more, seed):
     check_laws(factory, search, more, seed)
 
 
-@settings(max_examples=15)
-@given(factory=COMPOSITIONS, search=SEARCHED, more=st.sampled_from([0, 4]), seed=st.integers(0, 99))
-def test_the_laws_hold_whatever_is_composed(factory, search, more, seed):
-    check_laws(factory, search, more, seed)
+@settings(max_examples=10)
+@given(compose=PAIRS | TIERED, search=SEARCHED, more=st.sampled_from([0, 4]), seed=st.integers(0, 99))
+def test_the_laws_hold_whatever_is_composed(compose, search, more, seed):
+    check_laws(compose(), search, more, seed)
 
 
 def check_laws(factory: Factory, search: Search, more: int, seed: int):
