@@ -145,7 +145,8 @@ def tell_recoveries(recoveries: Sequence[Recovery], seconds: float) -> None:
     old, refined, best = table.mean(axis=0)
     print(
         f"recovered, in {len(table)} runs: {100 * share(table):.0f} % ({100 * low:.0f} to {100 * high:.0f} %); "
-        f"accuracy of the old best {old:.3f}, refined {refined:.3f}, best known {best:.3f}; bar: at least 80 % ({seconds:.0f} s)"
+        f"accuracy of the old best {old:.3f}, refined {refined:.3f}, best known {best:.3f}; "
+        f"bar: at least 80 % ({seconds:.0f} s)"
     )
 
 
