@@ -10,7 +10,7 @@ SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder#  a worker a file
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check#  errors alone
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-floor test-latest check bench experiments clean
+.PHONY: help demo test test-long test-floor test-latest check bench experiments clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -19,7 +19,10 @@ demo: .venv/core ## search 256 networks for handwritten digits, and print the be
 	@$(BIN)/vtune demo $(ARGS)
 
 test: .venv/test ## run the tests: make test ARGS="-k ladder", WORKERS=2
-	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) -m "not long" $(ARGS)
+
+test-long: .venv/test ## run those that take long: whole benchmarks and experiments in small, laws over many draws
+	$(BIN)/python -m pytest $(SPREAD) -m long $(ARGS)
 
 test-floor: .venv-floor/ready ## the tests with the oldest packages that pyproject.toml allows, as Colab may have them
 	.venv-floor/bin/python -m pytest $(SPREAD) $(ARGS)

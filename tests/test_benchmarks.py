@@ -14,6 +14,7 @@ import pytest
 
 from vtune.protocols import Plan, Strategy
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parent.parent
 CONTESTANTS = ["vtune", "per-trial", "per-shape", "padded"]
 
@@ -45,6 +46,27 @@ def test_the_strategies_benchmark_compares_all_of_them_with_random_search():
         ("breast cancer", "coarse_to_fine", 4.0),
     ]
     assert "coarse_to_fine, 8 trainings: better on" in done.stdout
+
+
+def test_the_packing_benchmark_tells_how_full_chunks_are():
+    command = [sys.executable, "benchmarks/packing.py", "--quick"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
+    assert [row[0] for row in rows] == [f"{name}, one rung" for name in ("successive halving", "Hyperband", "ASHA")]
+    for row in rows:
+        assert 0 < float(row[4].split("%")[0]) <= 100
+        assert float(row[6]) < float(row[5])
+
+
+def test_the_panda_benchmark_tells_of_both_starts():
+    command = [sys.executable, "benchmarks/panda.py", "--quick"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("| breast")]
+    assert [line[4].strip() for line in lines] == ["30 times too high", "100 times too low"]
 
 
 @pytest.fixture

@@ -65,15 +65,21 @@ def test_demo_varies_the_optimizer_and_all_nine_on_the_digits(search, capsys):
         "chunk": "auto",
         "seed": 0,
         "folder": None,
+        "finalists": "auto",
+        "seeds_per_trial": 1,
+        "time_budget": None,
+        "target_score": None,
     }
     assert capsys.readouterr() == ("the summary\nheld-out accuracy 0.978\n", "")
 
 
 @pytest.mark.parametrize("command", ["demo", "search"])
 def test_options_reach_the_search(search, command):
-    options = "--strategy random --trials 8 --epochs 3 --chunk 4 --seed 7 --folder here"
+    options = "--strategy random --trials 8 --epochs 3 --chunk 4 --seed 7 --folder here --finalists 2"
+    options += " --seeds-per-trial 3 --time-budget 10m --target-score 0.9"
     assert main([command, *options.split()]) == 0
     expected = {"strategy": "random", "trials": 8, "epochs": 3, "chunk": 4, "seed": 7, "folder": "here"}
+    expected |= {"finalists": 2, "seeds_per_trial": 3, "time_budget": "10m", "target_score": 0.9}
     assert search.kwargs == expected | ({"optimizer": "adam", "metric": "auto"} if command == "search" else {})
 
 

@@ -48,14 +48,14 @@ def test_a_target_ends_the_search_with_the_round_that_reaches_it():
     by_round = whole.trials.groupby("round")["score"].max()
     target = by_round.iloc[:3].max()
     last = int(np.flatnonzero(by_round >= target)[0])
-    study = search(target=target)
+    study = search(target_score=target)
     assert len(study.trials) == 4 * (last + 1) < 24
     assert study.trials["score"].equals(whole.trials["score"][: len(study.trials)])
 
 
 def test_a_target_of_a_loss_is_reached_from_above():
-    assert len(search(metric="loss", target=1e9).trials) == 4
-    assert len(search(metric="loss", target=-1.0).trials) == 24
+    assert len(search(metric="loss", target_score=1e9).trials) == 4
+    assert len(search(metric="loss", target_score=-1.0).trials) == 24
 
 
 def test_when_time_is_up_what_is_done_is_returned(clock):
@@ -110,7 +110,7 @@ def test_what_is_no_time_is_refused(written):
 
 
 def test_what_is_no_score_is_refused():
-    with pytest.raises(TypeError, match=r"target='high' is no number\. Write a score"):
+    with pytest.raises(TypeError, match=r"target_score='high' is no number\. Write a score"):
         make_ending("high", None)
 
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parent.parent
 QUICK_ROWS = {"coarse_to_fine": 3, "random_against_grid": 1, "scale_of_beta": 7, "scale_of_learning_rate": 4}
 INTERVAL = re.compile(r"([+-]?[\d.]+) % \(([+-]?[\d.]+) to ([+-]?[\d.]+)\)")

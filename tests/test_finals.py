@@ -103,6 +103,7 @@ def test_the_folder_keeps_them(tmp_path, study, monkeypatch):
     monkeypatch.setattr("vtune.training.worker.Worker.train", lambda *_: pytest.fail("it trains"))
     once_more = search(folder=tmp_path)
     pd.testing.assert_frame_equal(once_more.finalists, study.finalists)
+    pd.testing.assert_frame_equal(read_folder(tmp_path).finalists, study.finalists)
     assert search(folder=tmp_path, finalists=0).finalists.empty
 
 

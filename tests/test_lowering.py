@@ -30,6 +30,7 @@ def rungs_of(queue, space, count=200):
     return {queue.job.ladder.rung(row) for row in complete(rows)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [DeviceKind("cpu", "cpu"), T4, H100, TPU], ids=lambda kind: kind.name)
 def test_every_rung_of_a_search_of_all_nine_lowers(kind):
     queue = make_queue(ALL_NINE, trials=256, kind=kind)
@@ -40,6 +41,7 @@ def test_every_rung_of_a_search_of_all_nine_lowers(kind):
         assert lowers(queue.job.program(rung).export(*PLATFORMS, place=HERE))
 
 
+@pytest.mark.long
 def test_the_program_of_a_mesh_lowers():
     queue = make_queue(ALL_NINE, trials=256)
     mesh = DeviceMesh(tuple(jax.devices()[:2]))
@@ -48,6 +50,7 @@ def test_the_program_of_a_mesh_lowers():
     assert exported.nr_devices == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model_fn", "space"),
     [

@@ -21,6 +21,7 @@ from vtune.parameters import (
 from vtune.protocols import Shapes
 from vtune.retesting import Retest, retest
 from vtune.searching import search
+from vtune.sitting import Sitter
 from vtune.space import Space, default_space, per_layer
 from vtune.study import Study
 from vtune.training.mlp import MLP
@@ -35,6 +36,7 @@ __all__ = [
     "Integer",
     "Retest",
     "Shapes",
+    "Sitter",
     "Space",
     "Study",
     "choice",

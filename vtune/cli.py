@@ -80,6 +80,12 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strategy", default="coarse_to_fine", help="what to try next; default: %(default)s")
     parser.add_argument("--trials", type=int, default=256, metavar="N", help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=20, metavar="N", help="of each trial; default: %(default)s")
+    parser.add_argument(
+        "--finalists", type=int, metavar="N", help="trained again to choose the winner; default: by trials"
+    )
+    parser.add_argument("--seeds-per-trial", type=int, default=1, metavar="N", help="default: %(default)s")
+    parser.add_argument("--time-budget", metavar="TIME", help="90s, 10m, 1h30m; --strategy auto decides by it")
+    parser.add_argument("--target-score", type=float, metavar="SCORE", help="stop when a trial reaches it")
     parser.add_argument("--chunk", type=_chunk, default="auto", metavar="auto|N", help="trials in one call")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
     parser.add_argument(
@@ -174,7 +180,19 @@ def _run(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **o
     from vtune.searching import search
     from vtune.training.mlp import MLP
 
-    common = {name: getattr(arguments, name) for name in ("strategy", "trials", "epochs", "chunk", "seed", "folder")}
+    names = (
+        "strategy",
+        "trials",
+        "epochs",
+        "chunk",
+        "seed",
+        "folder",
+        "seeds_per_trial",
+        "time_budget",
+        "target_score",
+    )
+    common = {name: getattr(arguments, name) for name in names}
+    common["finalists"] = "auto" if arguments.finalists is None else arguments.finalists
     study = search(MLP, space, data, **common, **options)
     print(study.summary())
     print(_verdict(study.metric, study.best_score, study.test_score))
@@ -190,7 +208,8 @@ def _show(arguments: argparse.Namespace) -> None:
     from vtune.results.summary import summary
 
     held = read_folder(arguments.folder)
-    print(summary(held.trials, **{name: held.record[name] for name in ("data", "metric", "seconds")}))
+    facts = {name: held.record[name] for name in ("data", "metric", "seconds")}
+    print(summary(held.trials, held.finalists, **facts))
 
 
 def _retest(arguments: argparse.Namespace) -> None:

@@ -36,16 +36,18 @@ class Ending(NamedTuple):
         return score >= self.target if is_maximized else score <= self.target
 
 
-def make_ending(target: Any, time_budget: Any) -> Ending:
+def make_ending(target_score: Any, time_budget: Any) -> Ending:
     """Returns the rules that a user writes.
 
     Raises:
         TypeError: for a target that is no number.
         ValueError: for a time that is none.
     """
-    if target is not None and not is_number(target):
-        raise TypeError(f"target={target!r} is no number. Write a score of the search's metric, such as target=0.98.")
-    return Ending(target if target is None else float(target), read_seconds(time_budget))
+    if target_score is not None and not is_number(target_score):
+        raise TypeError(
+            f"target_score={target_score!r} is no number. Write a score of the metric, such as target_score=0.98."
+        )
+    return Ending(None if target_score is None else float(target_score), read_seconds(time_budget))
 
 
 def read_seconds(time_budget: Any) -> float | None:

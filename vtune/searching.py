@@ -51,7 +51,7 @@ def search(
     select: str = "last",
     finalists: int | str = "auto",
     seeds_per_trial: int = 1,
-    target: float | int | None = None,
+    target_score: float | int | None = None,
     time_budget: float | int | str | None = None,
     start: Any = None,
     seed: int = 0,
@@ -89,7 +89,7 @@ def search(
             which is given outputs and y in the targets' own units, also where they are standardized.
         direction: "minimize" or "maximize", for a metric that is a function.
         select: "last" ranks the last epoch of a trial, "best_epoch" its best one.
-        target: a score; the search is done with the first round in which a trial reaches it.
+        target_score: the search is done with the first round in which a trial reaches it.
         time_budget: seconds, or "90s", "10m", "1h30m", that the search may take in all, compiling included, and those
             before it was interrupted. When they are over, so is the search, with the chunks under way as the last, and
             whatever is done is returned. Time for the finalists is left, or there are none.
@@ -134,7 +134,7 @@ def search(
     _check_arguments(trials, epochs, finalists, seeds_per_trial, seed, folder, chunk, executor)
     trials, epochs, seed = int(trials), int(epochs), int(seed)
     chunk, root = chunk if chunk == "auto" else int(chunk), seed_words(seed)
-    written, ending = Space.of(space), make_ending(target, time_budget)
+    written, ending = Space.of(space), make_ending(target_score, time_budget)
     factory = None if is_auto(strategy, ending.seconds) else factory_of(strategy)
     check_column_names(written.entries)
     kept = None if folder is None else read_if_there(folder)
@@ -161,7 +161,7 @@ def search(
         "data_digest": parts.data.digest, "strategy": _name(factory), "trials": trials, "epochs": epochs,
         "optimizer": _name(optimizer), "loss": _name(loss), "metric": parts.objective.name,
         "is_maximized": parts.objective.is_maximized, "select": select, "start_from": source_of(start), "start": first,
-        "finalists": finalists, "target": ending.target, "time_budget": ending.seconds,
+        "finalists": finalists, "target_score": ending.target, "time_budget": ending.seconds,
         "seed": seed, "seeds_per_trial": int(seeds_per_trial), "chunk": chunk, "executor": executor,
         "mesh_devices": len(used) if executor == "mesh" else None,
         "matmul_precision": parts.recipe.matmul_precision, "decision": decision and decision._asdict(),

@@ -16,7 +16,7 @@ from vtune.study import Study
 _NUM_TAKEN = 8
 """How many of the best trials of an older study are tried again."""
 
-_MAY_DIFFER = ("trials", "finalists", "target", "time_budget")
+_MAY_DIFFER = ("trials", "finalists", "target_score", "time_budget")
 """The settings that may differ where a search is continued."""
 
 

@@ -46,6 +46,12 @@ class Held:
     finals: pd.DataFrame
 
     @property
+    def finalists(self) -> pd.DataFrame:
+        """What ``Study.finalists`` was; empty where there were none."""
+        rows = self.record.get("finals", [])
+        return pd.DataFrame(rows).set_index("trial_id") if rows else pd.DataFrame()
+
+    @property
     def final_scores(self) -> dict[tuple[int, int], float]:
         """The scores of finalists by trial and seed index; NaN for what diverged."""
         return {(int(trial_id), int(seed)): float(score) for (trial_id, seed), score in self.finals["score"].items()}  # pyright: ignore

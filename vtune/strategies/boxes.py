@@ -22,6 +22,9 @@ CELLS = 256
 NARROWEST = 13
 """The shortest side in cells: 5 % of an edge, rounded up. A range by chance narrower would freeze the search."""
 
+LAST = float(np.nextafter(np.float32(1), np.float32(0)))
+"""The last point of the unit cube, which does not hold its upper bound."""
+
 _STEPS = 2**16
 
 

@@ -1,12 +1,13 @@
 """From a strategy's settings to its factory: checked at the door, and built once for each search of the same shape."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from inspect import signature
 from itertools import pairwise
 from typing import Any
 
 from vtune.arguments import check_count
-from vtune.protocols import Axis, Strategy
+from vtune.protocols import Axis, Strategy, StrategyFactory
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,11 +21,13 @@ class Factory:
             function, and a second search with another seed compiles nothing. A search has one stage, and one more each
             time that it is continued with more trials; their numbers count from the beginning.
         settings: what the user wrote or left at its default.
+        parts: what the user wrote without a name, before the settings; ``build`` gets it before them too.
     """
 
     name: str
     build: Callable[..., Strategy]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(hash=False)
+    parts: tuple[Any, ...] = ()
 
     def __call__(self, axes: Sequence[Axis], *, trials: int, epochs: int, earlier: Sequence[int] = ()) -> Strategy:
         """Returns the strategy for a cube with these axes.
@@ -47,8 +50,29 @@ class Factory:
             raise ValueError(
                 f"trials={trials}: the search had {max(earlier)} already. Write trials={max(earlier) + 64}."
             )
-        return self.build(tuple(axes), stages, epochs, **self.settings)
+        return self.build(tuple(axes), stages, epochs, *self.parts, **self.settings)
 
     def __repr__(self) -> str:
         """Returns the call that makes this factory."""
-        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.settings.items())})"
+        written = [*map(repr, self.parts), *(f"{name}={value!r}" for name, value in self.settings.items())]
+        return f"{self.name}({', '.join(written)})"
+
+
+def checked_factory(written: str, factory: Any, advice: str = "Call what makes one") -> StrategyFactory:
+    """Returns what the user wrote for a strategy, if it is one.
+
+    Args:
+        written: the argument as the user wrote it, quoted in the message.
+        factory: its value.
+        advice: what to do instead, before the example.
+
+    Raises:
+        TypeError: for what is no strategy, such as the function that makes one.
+    """
+    try:
+        signature(factory).bind((), trials=1, epochs=1)
+    except (TypeError, ValueError) as error:  # vtune.strategies.random, say, which is not a strategy but makes one
+        raise TypeError(
+            f"{written} is not one ({error}). {advice}, vtune.strategies.coarse_to_fine(rounds=4)."
+        ) from error
+    return factory

@@ -1,14 +1,16 @@
 """The strategies by name, for ``search(strategy="coarse_to_fine")`` and the command line."""
 
 from collections.abc import Callable
-from inspect import signature
 from typing import Any
 
 from vtune.defaults import did_you_mean
 from vtune.protocols import StrategyFactory
-from vtune.strategies.factories import Factory
+from vtune.strategies.babysitting import babysit
+from vtune.strategies.compositions import tiered
+from vtune.strategies.factories import Factory, checked_factory
 from vtune.strategies.halving import hyperband, successive_halving
 from vtune.strategies.lattice import grid
+from vtune.strategies.population import population_based
 from vtune.strategies.promotions import asha
 from vtune.strategies.sampling import random
 from vtune.strategies.sequences import sobol
@@ -16,12 +18,15 @@ from vtune.strategies.zoom import coarse_to_fine
 
 STRATEGIES: dict[str, Callable[..., Factory]] = {
     "asha": asha,
+    "babysit": babysit,
     "coarse_to_fine": coarse_to_fine,
     "grid": grid,
     "hyperband": hyperband,
+    "population_based": population_based,
     "random": random,
     "sobol": sobol,
     "successive_halving": successive_halving,
+    "tiered": tiered,
 }
 
 
@@ -53,11 +58,5 @@ def factory_of(strategy: Any) -> StrategyFactory:
         TypeError: for what is no strategy, such as the function that makes one.
     """
     factory = by_name(strategy) if isinstance(strategy, str) else strategy
-    try:
-        signature(factory).bind((), trials=1, epochs=1)
-    except (TypeError, ValueError) as error:  # vtune.strategies.random, say, which is not a strategy but makes one
-        raise TypeError(
-            f"strategy={strategy!r} is not one ({error}). Write a name, 'coarse_to_fine', or call what makes it, "
-            "vtune.strategies.coarse_to_fine(rounds=4)."
-        ) from error
-    return factory
+    advice = "Write a name, 'coarse_to_fine', or call what makes it"
+    return checked_factory(f"strategy={strategy!r}", factory, advice)

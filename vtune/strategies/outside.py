@@ -16,14 +16,12 @@ from jaxtyping import Float, Key
 
 from vtune.arguments import check_count
 from vtune.protocols import Axis, Plan, Strategy
+from vtune.strategies.boxes import LAST
 from vtune.strategies.factories import Factory
 from vtune.strategies.rounds import Rounds
 
 _FEW = 32
 """The most levels of an ordered axis that a sampler sees as whole numbers; with more of them it sees the edge."""
-
-_LAST = float(np.nextafter(np.float32(1), np.float32(0)))
-"""The last point of the unit cube. Optuna's ranges hold their upper bound, and the cube does not."""
 
 
 class _Told(NamedTuple):
@@ -157,7 +155,7 @@ def _distribution(axis: Axis) -> Any:
 def _point(axis: Axis, value: int | float) -> float:
     """Returns where on its edge a sampler's value lies."""
     levels = _num_levels(axis)
-    return min(value, _LAST) if levels is None else (value + 0.5) / levels
+    return min(value, LAST) if levels is None else (value + 0.5) / levels
 
 
 def _value(axis: Axis, point: float) -> int | float:
