@@ -584,11 +584,12 @@ data = np.arange(80.0, dtype=np.float32).reshape(40, 2), np.arange(40) % 2
 def outcome(written):
     arguments = {"model_fn": vtune.MLP, "space": space, "data": data, "trials": 4, "epochs": 1, "progress": False}
     num_compiled = len(compiled)
-    changes = eval(f"dict({written})")
     try:
+        changes = eval(f"dict({written})")
         if "study" in changes:
             vtune.retest(**{"data": data, "progress": False} | changes)
-        vtune.search(**arguments | changes)
+        else:
+            vtune.search(**arguments | changes)
     except BaseException as error:
         return type(error).__name__, str(error), len(compiled) - num_compiled
     return "no error", "", 0

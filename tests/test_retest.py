@@ -16,7 +16,8 @@ from vtune.cli import main
 from vtune.keys import seed_words, split_key
 from vtune.original import Layout
 from vtune.results.store import read_folder
-from vtune.retesting import NEIGHBOUR, NEW, OLD
+from vtune.retesting import NEIGHBOUR, NEW, OLD, _configurations
+from vtune.training.setup import make_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore::vtune.scaling.SizeWarning")
 
@@ -81,6 +82,30 @@ def test_the_old_best_its_neighbours_and_fresh_samples_are_tried(calm, study):
     assert 0 < rate.max() <= 0.1 + 1e-6
     assert units.max() <= 0.2 + 1e-6  # a level
     assert np.abs(points[5:, 0] - points[0, 0]).max() > 0.2
+
+
+def test_neighbours_of_another_structure_are_whole():
+    space = {
+        "learning_rate": vtune.loguniform(1e-3, 1.0),
+        "hidden": vtune.per_layer(vtune.integers(4, 64, log=True)),
+        "layers": vtune.integers(1, 3),
+        "optimizer": vtune.choice(["sgd", "momentum"]),
+        "momentum": vtune.uniform(0.1, 0.9),
+        "batch_size": 16,
+    }
+    best = {"learning_rate": 1.0, "hidden_1": 64, "layers": 1, "optimizer": "sgd"}
+    parts = make_parts(vtune.MLP, space, rows())
+    tried = _configurations(parts, best, seed_words(0), neighbours=60, fresh=4)
+    varying = [{name: row[name] for name in parts.written.parameters if name in row} for row in tried.used]
+    assert varying[0] == best
+    assert {row["layers"] for row in varying[1:61]} == {1, 2}
+    shares = [row["optimizer"] == "momentum" for row in varying[1:61]]
+    assert 2 <= sum(shares) <= 20  # an eighth of them
+    for row, point in zip(varying, tried.points, strict=True):
+        assert [f"hidden_{layer}" in row for layer in (1, 2, 3)] == [layer <= row["layers"] for layer in (1, 2, 3)]
+        assert ("momentum" in row) == (row["optimizer"] == "momentum")
+        assert np.isfinite(point).tolist() == [name in row for name in parts.written.parameters]
+    assert len({row["hidden_2"] for row in varying[1:61] if "hidden_2" in row}) > 5  # drawn from its whole range
 
 
 def test_more_neighbours_or_samples_begin_with_the_same_ones(calm, study):

@@ -238,7 +238,9 @@ def retest(
         Folder(folder)  # before an hour of training
     first, is_maximized = seeds_taken(original.seeds_per_trial), parts.objective.is_maximized
     with closing(make_progress(progress)) as shown:
-        shown.say(f"retest: {num} configurations on {seeds} seeds, the best two sides of it on {seeds} more")
+        shown.say(
+            f"retest: {num} configurations on {seeds} seeds, then the old best and its challenger on {seeds} more"
+        )
         shown.say(trainer.describe())
         shown.begin((num + 2) * seeds)
         scores = partial(_scores, trainer, parts, tried, epochs, shown)
