@@ -17,9 +17,7 @@ RECORD = {"data": "digits", "metric": "accuracy", "seconds": 1.5, "space": {"lay
 
 
 PLANS = Plans(["layers"]).table
-FINALS = pd.Series(
-    [0.5, math.nan], pd.MultiIndex.from_tuples([(1, 1), (1, 2)], names=["trial_id", "seed"]), name="score"
-)
+FINALS = {(1, 1): 0.5, (1, 2): math.nan}
 
 
 def whole(path):
@@ -40,7 +38,7 @@ def test_a_study_comes_back_as_it_was_written(tmp_path):
     Folder(tmp_path / "study").write(RECORD, given, PLANS, FINALS)
     record, trials, curves, _ = whole(tmp_path / "study")
     assert record == RECORD
-    pd.testing.assert_series_equal(read_folder(tmp_path / "study").finals["score"], FINALS)
+    np.testing.assert_equal(read_folder(tmp_path / "study").final_scores, FINALS)
     pd.testing.assert_frame_equal(trials.sort_index(), given.trials, check_dtype=False, rtol=1e-15)
     pd.testing.assert_frame_equal(curves, given.seed_curves, rtol=1e-15)
 

@@ -202,6 +202,4 @@ class Study:
         if self.folder is not None and jax.process_index() == 0:
             told = {"seconds": self.seconds, "ladder": json.loads(self.ladder)}
             told["finals"] = self.finalists.reset_index().to_dict("records")
-            index = pd.MultiIndex.from_tuples(list(self.final_scores), names=["trial_id", "seed"])
-            finals = pd.Series(list(self.final_scores.values()), index, dtype="float64", name="score")
-            self.folder.write({**self.settings, **told}, self.table, self.plans.table, finals)
+            self.folder.write({**self.settings, **told}, self.table, self.plans.table, self.final_scores)

@@ -107,7 +107,9 @@ class Folder:
         _check_writable(self.path)
         _check_not_taken(self.path)
 
-    def write(self, record: Mapping[str, Any], table: Table, plans: pd.DataFrame, finals: pd.Series) -> None:
+    def write(
+        self, record: Mapping[str, Any], table: Table, plans: pd.DataFrame, finals: Mapping[tuple[int, int], float]
+    ) -> None:
         """Writes the study as it stands; each file changes at once or not at all, and ``study.json`` comes last.
 
         Args:
@@ -115,7 +117,7 @@ class Folder:
                 ``metric`` (the name of the score) and ``seconds`` (of the search so far).
             table: the trials.
             plans: what was asked for, as ``Plans.table`` has it.
-            finals: the scores of finalists, by ``trial_id`` and ``seed``.
+            finals: the scores of finalists by trial and seed index.
 
         Raises:
             OSError: where the folder cannot be written any more.
@@ -124,15 +126,15 @@ class Folder:
         Example:
             >>> import tempfile
             >>> from vtune.results.plans import Plans
-            >>> table, finals = Table(["layers"], ["loss"], is_maximized=False), pd.Series(name="score")
+            >>> table = Table(["layers"], ["loss"], is_maximized=False)
             >>> with tempfile.TemporaryDirectory() as path:
-            ...     Folder(path).write({"seed": 0}, table, Plans(["layers"]).table, finals)
+            ...     Folder(path).write({"seed": 0}, table, Plans(["layers"]).table, {})
             ...     read_folder(path).record
             {'seed': 0}
         """
         text = json.dumps({"format": _FORMAT, **record}, indent=2)
         _beside(self.path / _STUDY).write_text(text + "\n", encoding="utf-8")
-        frames = {_PLANS: plans, _CURVES: table.seed_curves, _FINALS: finals.to_frame(), _TRIALS: table.top(len(table))}
+        frames = {_PLANS: plans, _CURVES: table.seed_curves, _FINALS: _frame_of(finals), _TRIALS: table.top(len(table))}
         for name, frame in frames.items():
             _with_none_written(frame).to_csv(_beside(self.path / name))
             os.replace(_beside(self.path / name), self.path / name)
@@ -233,6 +235,11 @@ def unused_name(folder: Path) -> Path:
 def _beside(path: Path) -> Path:
     """Where a file is written before it takes its place, so that a reader never sees half of it."""
     return path.with_name(f".{path.name}.new")
+
+
+def _frame_of(finals: Mapping[tuple[int, int], float]) -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples(list(finals), names=["trial_id", "seed"])
+    return pd.DataFrame({"score": np.array(list(finals.values()), np.float64)}, index)
 
 
 def _with_none_written(frame: pd.DataFrame) -> pd.DataFrame:
