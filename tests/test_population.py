@@ -159,7 +159,9 @@ def test_it_comes_closer_to_the_best():
     assert medians[-1] < medians[0] / 4
 
 
-@pytest.mark.parametrize("wrong", [{"generations": 0}, {"quantile": 0.5}, {"quantile": 0.0}, {"step": 0.0}, {"step": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"generations": 0}, {"quantile": 0.5}, {"quantile": 0.0}, {"step": 0.0}, {"step": 1.5}]
+)
 def test_wrong_settings_are_refused_with_one_that_works(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=rf"{name}=.*Write for example {name}="):

@@ -341,13 +341,17 @@ SEARCHED = st.builds(
 )
 
 
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # beartype does, where it checks a container
 @settings(max_examples=25)
 @given(factory=FACTORIES, search=SEARCHED, more=st.sampled_from([0, 4]), seed=st.integers(0, 99))
 def test_the_laws_hold_whatever_the_settings(factory, search, more, seed):
     check_laws(factory, search, more, seed)
 
 
-@settings(max_examples=10)
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+@settings(max_examples=5)
 @given(compose=PAIRS | TIERED, search=SEARCHED, more=st.sampled_from([0, 4]), seed=st.integers(0, 99))
 def test_the_laws_hold_whatever_is_composed(compose, search, more, seed):
     check_laws(compose(), search, more, seed)
