@@ -19,25 +19,28 @@ ROOT = Path(__file__).parent.parent
 CONTESTANTS = ["vtune", "per-trial", "per-shape", "padded"]
 
 
-def test_the_sequential_benchmark_tells_of_every_contestant_and_all_are_comparable():
-    command = [sys.executable, "benchmarks/sequential.py", "--quick"]
+def quick(name: str, *arguments: str) -> str:
+    """Runs a benchmark in small, and returns what it prints."""
+    command = [sys.executable, f"benchmarks/{name}.py", "--quick", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    lines = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("|")]
+    return done.stdout
+
+
+def test_the_sequential_benchmark_tells_of_every_contestant_and_all_are_comparable():
+    told = quick("sequential")
+    lines = [line.strip("|").split("|") for line in told.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line] for line in lines if line[0].strip() in CONTESTANTS]
     assert [row[:2] for row in rows] == 2 * [[name, run] for name in CONTESTANTS for run in ("cold", "warm")]
     for row in rows:
-        assert row[-1].startswith("the loop compared with" if row[0] == "per-shape" else "yes"), done.stdout
+        assert row[-1].startswith("the loop compared with" if row[0] == "per-shape" else "yes"), told
 
 
 def test_the_strategies_benchmark_compares_all_of_them_with_random_search():
-    command = [sys.executable, "benchmarks/strategies.py", "--quick", "--only", "random", "coarse_to_fine"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"\b(nan|inf)\b", done.stdout) is None
-    lines = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("|")]
+    told = quick("strategies", "--only", "random", "coarse_to_fine")
+    assert re.search(r"\b(nan|inf)\b", told) is None
+    lines = [line.strip("|").split("|") for line in told.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line] for line in lines if line[1].strip() in ("random", "coarse_to_fine")]
     assert [(row[0], row[1], float(row[-1])) for row in rows] == [
         ("Branin", "random", 8.0),
@@ -45,15 +48,12 @@ def test_the_strategies_benchmark_compares_all_of_them_with_random_search():
         ("breast cancer", "random", 4.0),
         ("breast cancer", "coarse_to_fine", 4.0),
     ]
-    assert "coarse_to_fine, 8 trainings: better on" in done.stdout
+    assert "coarse_to_fine, 8 trainings: better on" in told
 
 
 def test_the_packing_benchmark_tells_how_full_chunks_are():
-    command = [sys.executable, "benchmarks/packing.py", "--quick"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
+    told = quick("packing")
+    rows = [line.strip("| ").split(" | ") for line in told.splitlines()[2:]]
     assert [row[0] for row in rows] == [f"{name}, one rung" for name in ("successive halving", "Hyperband", "ASHA")]
     for row in rows:
         assert 0 < float(row[4].split("%")[0]) <= 100
@@ -61,11 +61,8 @@ def test_the_packing_benchmark_tells_how_full_chunks_are():
 
 
 def test_the_panda_benchmark_tells_of_both_starts():
-    command = [sys.executable, "benchmarks/panda.py", "--quick"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    lines = [line.strip("|").split("|") for line in done.stdout.splitlines() if line.startswith("| breast")]
+    told = quick("panda")
+    lines = [line.strip("|").split("|") for line in told.splitlines() if line.startswith("| breast")]
     assert [line[4].strip() for line in lines] == ["30 times too high", "100 times too low"]
 
 

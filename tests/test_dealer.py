@@ -1,6 +1,7 @@
 """Every chunk is dealt once, whoever asks when; and to whom saves compilations."""
 
 import random
+import threading
 from typing import NamedTuple
 
 from hypothesis import given
@@ -86,6 +87,18 @@ def test_much_work_is():
     chunks = chunks_of(30)
     dealer = dealer_of(chunks, {chunks[0].rung: FakeProgram({OneDevice("first")}, 0.1, 2.0)})
     assert dealer.take(OneDevice("second")) is chunks[0]
+
+
+def test_who_waits_is_told_when_there_is_more():
+    dealer = dealer_of(chunks_of(1))
+    waiting = threading.Thread(target=dealer.wait, args=(600.0,), daemon=True)
+    waiting.start()
+    for _ in range(1000):  # it may not have begun to wait at the first
+        dealer.add([])
+        waiting.join(timeout=0.01)
+        if not waiting.is_alive():
+            break
+    assert not waiting.is_alive()
 
 
 def test_the_longest_work_comes_first():

@@ -7,6 +7,7 @@ import vtune
 from tests.laws.population import digits
 from vtune.ending import Ending, make_ending, read_seconds
 from vtune.progress import Silent
+from vtune.results.store import read_folder
 from vtune.strategies import random, successive_halving
 
 SPACE = {"learning_rate": vtune.loguniform(1e-3, 1e-1), "hidden": vtune.choice([4, 8]), "layers": 1}
@@ -56,6 +57,15 @@ def test_a_target_ends_the_search_with_the_round_that_reaches_it():
 def test_a_target_of_a_loss_is_reached_from_above():
     assert len(search(metric="loss", target_score=1e9).trials) == 4
     assert len(search(metric="loss", target_score=-1.0).trials) == 24
+
+
+def test_a_target_that_comes_later_takes_nothing_from_a_folder(tmp_path):
+    whole = search(folder=tmp_path)
+    again = search(
+        folder=tmp_path, target_score=0.0, finalists=2
+    )  # reached in the first round, and the folder is written
+    assert again.trials["score"].equals(whole.trials["score"])
+    assert len(read_folder(tmp_path).trials) == 24
 
 
 def test_when_time_is_up_what_is_done_is_returned(clock):

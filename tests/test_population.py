@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.laws.rehearsal import Step, active_rows, num_new, rehearse
 from vtune.protocols import FRESH, Axis, Plan
 from vtune.strategies import population_based
-from vtune.strategies.population import CELLS, Sizes, reflected
+from vtune.strategies.boxes import GRID
+from vtune.strategies.population import Sizes, reflected
 
 AXES = (Axis("learning_rate", None, True), Axis("layers", 4, True), Axis("activation", 3, False))
 
@@ -115,12 +116,12 @@ def test_who_diverged_is_a_parent_only_where_all_have(finite):
 
 
 @settings(max_examples=200)
-@given(point=st.integers(0, CELLS - 1), steps=st.integers(-CELLS, CELLS))
+@given(point=st.integers(0, GRID - 1), steps=st.integers(-GRID, GRID))
 def test_steps_are_reflected_at_the_bounds(point, steps):
-    moved = float(reflected(jnp.float32(point / CELLS), jnp.int32(steps)))
-    free = (point + steps) / CELLS
+    moved = float(reflected(jnp.float32(point / GRID), jnp.int32(steps)))
+    free = (point + steps) / GRID
     assert 0 <= moved < 1
-    assert moved == free or abs(moved + free - (0 if free < 0 else 2)) <= 1 / CELLS
+    assert moved == free or abs(moved + free - (0 if free < 0 else 2)) <= 1 / GRID
 
 
 @pytest.mark.parametrize(("step", "redrawn"), [(0.02, (0, 0.2)), (0.5, (0.1, 0.9))])
@@ -133,7 +134,7 @@ def test_a_child_lies_near_its_parent(step, redrawn):
             changes.append(np.abs(point - places[int(parent)]))
         places[int(trial_id)] = point
     moves, categories = np.array(changes)[:, :2], np.array(changes)[:, 2]
-    assert 0 < moves.max() <= step + 1 / CELLS
+    assert 0 < moves.max() <= step + 1 / GRID
     assert (moves > step / 2).mean() > 0.2
     assert redrawn[0] <= np.mean(categories > 0) <= redrawn[1]
 

@@ -50,13 +50,17 @@ def expected_seconds(study: Study, number: int) -> float:
 def reserved_seconds(study: Study, number: int, ending: Ending) -> float:
     """Returns how much of the time that there is to leave to the finals; none where they would take a third of it.
 
+    Before two thirds of it are over there is nothing to ask.
+
     Args:
         study: so far.
         number: of finalists.
         ending: of the search.
     """
+    if ending.seconds is None or study.seconds < ending.seconds * 2 / 3:
+        return 0.0
     seconds = expected_seconds(study, number)
-    return seconds if ending.seconds is not None and seconds < ending.seconds / 3 else 0.0
+    return seconds if seconds < ending.seconds / 3 else 0.0
 
 
 def hold_finals(study: Study, number: int, progress: Progress, ending: Ending) -> None:
@@ -89,7 +93,7 @@ def hold_finals(study: Study, number: int, progress: Progress, ending: Ending) -
 
 
 def winner_of(held: Held) -> int:
-    """Returns the trial that the search in a folder has found the best, by its finals where they are all there.
+    """Returns the trial that the search in a folder has found the best, by its finals where they were held.
 
     Args:
         held: what the folder holds.
@@ -103,15 +107,7 @@ def winner_of(held: Held) -> int:
             f'folder "{held.path}" holds no trial with a finite score, so none is the best; search again with a lower '
             "upper bound of the learning rate"
         )
-    comparable = finite.index[finite["budget"] == finite["budget"].iloc[0]].tolist()
-    record, scores = held.record, held.final_scores
-    candidates = comparable[: number_of_finalists(record["finalists"], record["trials"])]
-    fresh, further = _seeds(record["seeds_per_trial"])
-    if not candidates or any((trial_id, seed) not in scores for trial_id in candidates for seed in fresh):
-        return comparable[0]
-    chosen = np.array([[scores[trial_id, seed] for seed in fresh] for trial_id in candidates])
-    winner = candidates[choose(chosen, is_maximized=record["is_maximized"]).winner]
-    return winner if all((winner, seed) in scores for seed in further) else comparable[0]
+    return int(held.finalists.index[0] if len(held.finalists) else finite.index[0])
 
 
 def seeds_taken(seeds_per_trial: int) -> int:

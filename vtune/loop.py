@@ -245,8 +245,9 @@ class Loop:
         return self._go_on() if not self._asked[0].left else []
 
     def _has_reached_target(self) -> bool:
-        table = self.study.table
-        return self.ending.is_reached(table.best_score, table.is_maximized)
+        """Whether nothing more is asked for; plans that a folder holds are gone through all the same."""
+        table, is_told_all = self.study.table, self._num_asked == len(self.study.plans)
+        return is_told_all and self.ending.is_reached(table.best_score, table.is_maximized)
 
     def _check_time(self) -> None:
         self.study.seconds = time.perf_counter() - self._started_at

@@ -264,10 +264,6 @@ class Sitter:
         frame = pd.DataFrame(rows, columns=self._columns).rename_axis("day")
         return frame.astype(columns)
 
-    def day_book(self) -> pd.DataFrame:
-        """Returns ``book``."""
-        return self.book
-
     @property
     def ladder(self) -> str:
         """The ladder as JSON: days are those of a search bit for bit where it is the same."""

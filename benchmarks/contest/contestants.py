@@ -49,6 +49,7 @@ def prepare_vtune(work: Work) -> Callable[[], Curves]:
 
     def train() -> Curves:
         settings = {"strategy": "random", "trials": work.trials, "epochs": work.epochs, "seed": work.seed}
+        settings |= {"finalists": 0}  # the loops train every trial once
         study = vtune.search(vtune.MLP, work.space, work.data, **settings, progress=False)
         curves = np.full((work.trials, work.epochs, 2), np.nan)
         for trial_id in range(work.trials):

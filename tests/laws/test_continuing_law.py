@@ -15,6 +15,7 @@ from vtune.progress import Silent
 from vtune.protocols import FRESH, Plan, Strategy, Training
 from vtune.results.store import read_folder
 from vtune.space import sample_points
+from vtune.training.trained import trained_module
 from vtune.training.weights import Weights
 
 SPACE = {
@@ -157,19 +158,8 @@ def test_what_the_folder_knows_is_not_lost_while_it_is_told_again(tmp_path, case
     search(script, folder=tmp_path)
     files = {path: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr("vtune.training.worker.Worker.train", lambda *_: pytest.fail("it trains"))
-    assert_same(search(script, folder=tmp_path), search_of(files, script, tmp_path))
+    assert_same(search(script, folder=tmp_path), case[1])
     assert {path: path.read_bytes() for path in files} == files
-
-
-def search_of(files, script, folder):
-    assert sorted(path.name for path in files) == [
-        "curves.csv",
-        "finalists.csv",
-        "plans.csv",
-        "study.json",
-        "trials.csv",
-    ]
-    return search(script, folder=folder)
 
 
 # From another's weights
@@ -202,8 +192,6 @@ def test_a_childs_curves_begin_with_its_parents():
 
 
 def test_the_network_of_any_trial_comes_back_with_its_score(case):
-    from vtune.training.trained import trained_module
-
     _, study = case
     x, y = study.data.valid
     for trial in study.trials.index[np.isfinite(study.trials["score"])]:

@@ -14,13 +14,10 @@ from vtune.arguments import check_count
 from vtune.defaults import is_number
 from vtune.protocols import FRESH, Axis, Plan, Strategy
 from vtune.strategies import panda
+from vtune.strategies.boxes import GRID
 from vtune.strategies.factories import Factory
 from vtune.strategies.leaders import worst_last
 from vtune.strategies.panda import Rules, Watch
-
-GRID = 1 << 24
-"""Moved points are multiples of one over this, so that they come out the same however they are worked out."""
-
 
 _MOMENTA = ("momentum", "beta1")
 """The names of what is moved as momentum."""

@@ -27,6 +27,9 @@ LAST = float(np.nextafter(np.float32(1), np.float32(0)))
 
 _STEPS = 2**16
 
+GRID = CELLS * _STEPS
+"""Points are multiples of one over this: as fine as float32 is below 1, and the same however they are worked out."""
+
 
 class Box(NamedTuple):
     """A box in the unit cube, in cells: from ``low`` on for ``side`` of them along each axis."""
@@ -54,7 +57,7 @@ class Box(NamedTuple):
     def draw(self, uniforms: Float[Array, "lanes axes"]) -> Float[Array, "lanes axes"]:
         """Returns the points that lie in this box where the uniform ones lie in the unit cube."""
         steps = (uniforms * _STEPS).astype(jnp.int32)
-        return (self.low[None] * _STEPS + self.side[None] * steps).astype(jnp.float32) / (CELLS * _STEPS)
+        return (self.low[None] * _STEPS + self.side[None] * steps).astype(jnp.float32) / GRID
 
 
 def _range_of(leaders: Leaders, axes: tuple[Axis, ...]) -> tuple[Int[Array, " axes"], Int[Array, " axes"]]:

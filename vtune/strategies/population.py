@@ -17,12 +17,10 @@ from jaxtyping import Float, Int, Key
 from vtune.arguments import check_count
 from vtune.protocols import FRESH, Axis, Plan, Strategy
 from vtune.space import sample_points
+from vtune.strategies.boxes import GRID
 from vtune.strategies.compositions import joined
 from vtune.strategies.factories import Factory
 from vtune.strategies.leaders import worst_last
-
-CELLS = 2**24
-"""Cells of an edge: as many as float32 tells apart below 1."""
 
 _POINT, _PARENT, _STEP, _COIN = range(4)
 """What a trial's draws are for."""
@@ -205,10 +203,10 @@ def _explored(
     step: float,
 ) -> Float[Array, "members axes"]:
     """Returns a point near each parent's; where that says nothing, and now and then on an unordered axis, the drawn."""
-    farthest, shape = round(step * CELLS), (len(axes),)
+    farthest, shape = round(step * GRID), (len(axes),)
     steps = _integers(key, _STEP, trial_id, shape, -farthest, farthest + 1)
     is_unordered = np.array([axis.levels is not None and not axis.is_ordered for axis in axes])[None]
-    is_redrawn = is_unordered & (_integers(key, _COIN, trial_id, shape, 0, CELLS) < farthest)
+    is_redrawn = is_unordered & (_integers(key, _COIN, trial_id, shape, 0, GRID) < farthest)
     moved = jnp.where(is_unordered, reflected(parents, jnp.zeros_like(steps)), reflected(parents, steps))
     return jnp.where(is_redrawn | jnp.isnan(parents), drawn, moved)
 
@@ -218,16 +216,16 @@ def reflected(points: Float[Array, "*rows"], steps: Int[Array, "*rows"]) -> Floa
 
     Args:
         points: one number each; NaN gives any number of the cube.
-        steps: up to ``CELLS`` up or down.
+        steps: up to ``GRID`` up or down.
 
     Example:
         >>> moved = reflected(jnp.array([0.5, 0.25, 0.75]), jnp.array([2**22, -(2**23), 2**23]))
         >>> [round(point, 3) for point in moved.tolist()]
         [0.75, 0.25, 0.75]
     """
-    cell = jnp.clip((jnp.nan_to_num(points) * CELLS).astype(jnp.int32), 0, CELLS - 1) + steps
+    cell = jnp.clip((jnp.nan_to_num(points) * GRID).astype(jnp.int32), 0, GRID - 1) + steps
     cell = jnp.where(cell < 0, -1 - cell, cell)
-    return jnp.where(cell >= CELLS, 2 * CELLS - 1 - cell, cell).astype(jnp.float32) / CELLS
+    return jnp.where(cell >= GRID, 2 * GRID - 1 - cell, cell).astype(jnp.float32) / GRID
 
 
 def _integers(

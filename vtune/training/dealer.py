@@ -39,6 +39,7 @@ class Dealer:
         self._programs: dict[Rung, Program] = {}
         self._taken_by: dict[Rung, set[Place]] = {}
         self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
         self.add(chunks)
 
     def add(self, chunks: Iterable[Chunk]) -> None:
@@ -49,6 +50,12 @@ class Dealer:
                     self._programs[chunk.rung] = self._program(chunk.rung)
                     self._taken_by[chunk.rung] = set()
                 self._waiting.setdefault(chunk.rung, deque()).append(chunk)
+            self._news.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Returns when chunks are added, or after so many seconds: what is worth a compilation changes with time."""
+        with self._news:
+            self._news.wait(seconds)
 
     def take(self, place: Place) -> Chunk | None:
         """Returns the next chunk for a place; None where nothing waits that it had better do now.

@@ -21,7 +21,7 @@ from vtune.training.weights import Weights
 from vtune.training.worker import Worker
 
 _IDLE_SECONDS = 0.05
-"""How long a worker without a chunk waits before it asks again."""
+"""How long a worker without a chunk waits before it asks again, where none are added."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class ChunkQueue:
                 num_open += len(more) - 1
         finally:
             stop.set()
+            dealer.add(())  # who waits for chunks sees that there are none to come
             for thread in threads:
                 if thread.ident is not None:  # it was started
                     thread.join()
@@ -110,7 +111,7 @@ def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threa
         while not stop.is_set():
             chunk = dealer.take(worker.place)
             if chunk is None:
-                stop.wait(_IDLE_SECONDS)
+                dealer.wait(_IDLE_SECONDS)
                 continue
             result = worker.train(chunk, stop.is_set)
             if not stop.is_set():

@@ -24,6 +24,7 @@ _CALL_SECONDS = 1.0
 """What one call of a program aims at, so that a search can report, and stop, in between."""
 
 _KEPT_WINDOWS = 4
+"""Of how many windows of epochs a worker keeps the data orders: for two seed indices in turn, of two windows each."""
 
 
 @dataclass(frozen=True)
