@@ -166,4 +166,4 @@ def test_a_continued_search_begins_with_the_plans_it_had():
 
 
 def test_the_width_grows_with_the_trials():
-    assert [default_width(trials) for trials in (1, 128, 129, 512, 2048, 5000)] == [4, 4, 8, 16, 64, 64]
+    assert [default_width(trials) for trials in (1, 128, 129, 512, 2048, 5000)] == [4, 8, 16, 32, 64, 64]

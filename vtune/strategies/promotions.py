@@ -37,8 +37,8 @@ def asha(eta: int = 3, least: int | None = None, width: int | None = None, lag: 
     Args:
         eta: one in how many is promoted.
         least: the fewest epochs to judge a trial by; by default 1.
-        width: the rows of a plan. By default a 32nd of the trials, up to a power of two, between 4 and 64: wide enough
-            for whole chunks, and about as many trials are trained to the end.
+        width: the rows of a plan. By default a 16th of the trials, up to a power of two, between 4 and 64: wide enough
+            for whole chunks on a CPU, and about as many trials are trained to the end.
         lag: how many plans may be open beside the one that is asked for.
 
     Returns:
@@ -50,7 +50,7 @@ def asha(eta: int = 3, least: int | None = None, width: int | None = None, lag: 
 
     Example:
         >>> asha()([Axis("learning_rate", None, True)], trials=243, epochs=81).max_lanes
-        8
+        16
     """
     check_count("eta", eta, least=2, example=3)
     check_count("lag", lag, least=0, example=1)
@@ -65,9 +65,9 @@ def default_width(trials: int) -> int:
 
     Example:
         >>> [default_width(trials) for trials in (1, 243, 256, 257, 10_000)]
-        [4, 8, 8, 16, 64]
+        [4, 16, 16, 32, 64]
     """
-    return min(64, max(4, 1 << (-(-trials // 32) - 1).bit_length()))
+    return min(64, max(4, 1 << (-(-trials // 16) - 1).bit_length()))
 
 
 class Board(NamedTuple):
