@@ -191,7 +191,8 @@ def test_the_best_model_of_a_call_that_must_be_told_to_train_is_in_evaluation_mo
 
 def test_half_precision_trains_and_stays_half_precision():
     queue = make_queue(TRAINING, digits(), model_fn=lambda rngs: HalfPrecision(rngs), **ON)
-    (chunk,) = queue.job.chunks(trainings_of(alternating()[:2], 4))
+    rows = alternating()[:2]
+    (chunk,) = queue.job.chunks(trainings_of(rows, 4))
     with jax.numpy_dtype_promotion("standard"):  # for this thread alone, so the chunk is trained by hand
         ((_, lane), _) = final_states(queue, rows, 2)
         curves = queue.workers[0].train(chunk).curves
