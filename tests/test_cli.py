@@ -67,6 +67,7 @@ def test_demo_varies_the_optimizer_and_all_nine_on_the_digits(search, capsys):
         "folder": None,
         "finalists": "auto",
         "seeds_per_trial": 1,
+        "patience": None,
         "time_budget": None,
         "target_score": None,
     }
@@ -76,10 +77,10 @@ def test_demo_varies_the_optimizer_and_all_nine_on_the_digits(search, capsys):
 @pytest.mark.parametrize("command", ["demo", "search"])
 def test_options_reach_the_search(search, command):
     options = "--strategy random --trials 8 --epochs 3 --chunk 4 --seed 7 --folder here --finalists 2"
-    options += " --seeds-per-trial 3 --time-budget 10m --target-score 0.9"
+    options += " --seeds-per-trial 3 --patience 5 --time-budget 10m --target-score 0.9"
     assert main([command, *options.split()]) == 0
     expected = {"strategy": "random", "trials": 8, "epochs": 3, "chunk": 4, "seed": 7, "folder": "here"}
-    expected |= {"finalists": 2, "seeds_per_trial": 3, "time_budget": "10m", "target_score": 0.9}
+    expected |= {"finalists": 2, "seeds_per_trial": 3, "patience": 5, "time_budget": "10m", "target_score": 0.9}
     assert search.kwargs == expected | ({"optimizer": "adam", "metric": "auto"} if command == "search" else {})
 
 

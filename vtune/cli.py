@@ -85,6 +85,7 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds-per-trial", type=int, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--time-budget", metavar="TIME", help="90s, 10m, 1h30m; --strategy auto decides by it")
+    parser.add_argument("--patience", type=int, metavar="EPOCHS", help="stop a trial after so many without progress")
     parser.add_argument("--target-score", type=float, metavar="SCORE", help="stop when a trial reaches it")
     parser.add_argument("--chunk", type=_chunk, default="auto", metavar="auto|N", help="trials in one call")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
@@ -188,6 +189,7 @@ def _run(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **o
         "seed",
         "folder",
         "seeds_per_trial",
+        "patience",
         "time_budget",
         "target_score",
     )

@@ -134,7 +134,7 @@ def _scores(study: Study, trial_ids: Sequence[int], seeds: Iterable[int]) -> np.
 
     def record(done: ChunkResult) -> None:
         for place, training in enumerate(done.chunk.trainings):
-            last = study.parts.objective._replace(select="last")  # the epoch that is ranked is the last one here
+            last = study.parts.objective._replace(select="last", patience=None)  # what is ranked ends them
             score, _ = last.outcome(done.curves[place].astype(np.float64))
             study.final_scores[training.trial_id, training.seed_index] = score
         study.save()

@@ -64,10 +64,14 @@ class History:
         """Whether nothing is under way."""
         return not self._open
 
-    def trainings(self, is_kept: bool) -> list[Training]:
-        """Returns what there is to be trained: its last leg under each seed index."""
+    def trainings(self, is_kept: bool, has_patience: bool) -> list[Training]:
+        """Returns what there is to be trained: its last leg under each seed index.
+
+        With several of them patience goes by the mean of their curves, so none of them is ended alone.
+        """
         self._open = set(range(len(self.curves)))
-        return [Training(self.legs, seed_index, is_kept) for seed_index in sorted(self._open)]
+        is_brief = has_patience and len(self.curves) == 1
+        return [Training(self.legs, seed_index, is_kept, is_brief) for seed_index in sorted(self._open)]
 
     def add(self, done: ChunkResult, place: int) -> None:
         """Takes in what one of its trainings came to."""

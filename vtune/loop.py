@@ -162,12 +162,12 @@ class Loop:
         self._num_asked += 1
         known = [trial_id for trial_id in lanes if self._recall(trial_id)]
         self._record(known)
-        is_kept = self.strategy.keeps != "none"
+        is_kept, has_patience = self.strategy.keeps != "none", self.study.parts.objective.patience is not None
         return [
             training
             for trial_id in lanes
             if trial_id not in known
-            for training in self._histories[trial_id].trainings(is_kept and self._can_go_on(trial_id))
+            for training in self._histories[trial_id].trainings(is_kept and self._can_go_on(trial_id), has_patience)
         ]
 
     def _can_go_on(self, trial_id: int) -> bool:
@@ -274,7 +274,8 @@ class Loop:
         """What a trial came to within its budget."""
         objective, budget = self.study.parts.objective, history.budget
         curves = mean_curve(history.curves_so_far)
-        is_diverged = history.diverged_step is not None and len(curves) < budget
+        stop = objective.stop(curves)
+        is_diverged = history.diverged_step is not None and len(curves) < budget and stop is None
         score, loss = (np.nan, np.nan) if is_diverged else objective.outcome(curves)
         whole = "complete" if budget == self.study.settings["epochs"] else "pruned"
         return TrialResult(
@@ -287,10 +288,10 @@ class Loop:
             parent=history.parent,
             rung=self._rungs[self.study.job.ladder.rung(history.legs[-1].hparams)],
             budget=budget,
-            epochs=len(curves),
+            epochs=len(curves[:stop]),
             best_epoch=objective.best_epoch(curves),
-            curves=curves,
-            seed_curves=tuple(history.curves_so_far),
+            curves=curves[:stop],
+            seed_curves=tuple(curve[:stop] for curve in history.curves_so_far),
             diverged_step=history.diverged_step if is_diverged else None,
             finished_at=history.finished_at,
             seconds=history.seconds,
@@ -304,7 +305,7 @@ class Loop:
             return False
         history, facts = self._histories[trial_id], self.kept.facts_of(trial_id)
         curves = self.kept.curves_of(trial_id, self.study.num_seeds)
-        if min(map(len, curves)) < history.budget and facts["status"] != "diverged":
+        if facts["budget"] < history.budget and facts["status"] != "diverged":
             return False
         history.curves, history.seconds = curves, facts["seconds"]
         history.diverged_step, history.finished_at = facts["diverged_step"], facts["finished_at"]

@@ -85,6 +85,7 @@ class Original(NamedTuple):
         direction: "auto" for a metric known by name.
         select: which epoch is ranked.
         epochs: of each trial.
+        patience: with each trial.
         matmul_precision: as it was told.
         layout: of its data.
         seeds_per_trial: under how many seed indices each of its trials was trained.
@@ -99,6 +100,7 @@ class Original(NamedTuple):
     direction: str
     select: str
     epochs: int
+    patience: int | None
     matmul_precision: str | None
     layout: Layout
     seeds_per_trial: int
@@ -205,6 +207,7 @@ def _original(
         direction=way if callable(functions["metric"]) else "auto",
         select=settings["select"],
         epochs=settings["epochs"],
+        patience=settings["patience"],
         matmul_precision=settings["matmul_precision"],
         layout=layout,
         seeds_per_trial=settings["seeds_per_trial"],

@@ -208,11 +208,13 @@ class Training(NamedTuple):
             by this trial or by those that it descends from, all of the same structure.
         seed_index: fixes initial weights, data order and noise, in all legs.
         is_kept: whether a later training may go on from where this one ends.
+        is_brief: whether it may be ended when patience has run out.
     """
 
     legs: tuple[Leg, ...]
     seed_index: int = 0
     is_kept: bool = False
+    is_brief: bool = False
 
     @property
     def trial_id(self) -> int:
@@ -290,7 +292,7 @@ class ChunkResult(NamedTuple):
     Attributes:
         chunk: what was trained.
         curves: at each epoch from the first one trained ``train_loss``, then what ``Task.metrics`` names; NaN from the
-            epoch in which a trial diverged.
+            epoch in which a trial diverged. Fewer epochs than planned where all trainings were brief.
         diverged_step: number of the optimizer step that was not finite, from 0; -1 where all were.
         seconds: wall time of the chunk, compiling left out.
     """

@@ -227,7 +227,7 @@ def retest(
     asked = {
         "model_fn": original.model_fn, "space": original.space, "data": held, "optimizer": original.optimizer,
         "loss": original.loss, "metric": original.metric, "direction": original.direction, "select": original.select,
-        "seed": int(seed), "matmul_precision": original.matmul_precision,
+        "patience": original.patience, "seed": int(seed), "matmul_precision": original.matmul_precision,
     }  # fmt: skip
     parts = make_parts(**asked)
     tried = _configurations(parts, original.best_params, root, neighbours, fresh)

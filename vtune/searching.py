@@ -51,6 +51,7 @@ def search(
     select: str = "last",
     finalists: int | str = "auto",
     seeds_per_trial: int = 1,
+    patience: int | None = None,
     target_score: float | int | None = None,
     time_budget: float | int | str | None = None,
     start: Any = None,
@@ -89,6 +90,9 @@ def search(
             which is given outputs and y in the targets' own units, also where they are standardized.
         direction: "minimize" or "maximize", for a metric that is a function.
         select: "last" ranks the last epoch of a trial, "best_epoch" its best one.
+        patience: a trial is done when this many epochs in a row were no better than the best one before them, by metric
+            and, where that is equal, loss; with several seeds, by the mean of their curves. It is ranked among trials
+            of the same budget. Not for strategies that train trials further, which stop the worse ones by themselves.
         target_score: the search is done with the first round in which a trial reaches it.
         time_budget: seconds, or "90s", "10m", "1h30m", that the search may take in all, compiling included, and those
             before it was interrupted. When they are over, so is the search, with the chunks under way as the last, and
@@ -131,11 +135,13 @@ def search(
         >>> len(study.trials)
         4
     """
-    _check_arguments(trials, epochs, finalists, seeds_per_trial, seed, folder, chunk, executor)
+    _check_arguments(trials, epochs, finalists, seeds_per_trial, patience, seed, folder, chunk, executor)
     trials, epochs, seed = int(trials), int(epochs), int(seed)
     chunk, root = chunk if chunk == "auto" else int(chunk), seed_words(seed)
     written, ending = Space.of(space), make_ending(target_score, time_budget)
     factory = None if is_auto(strategy, ending.seconds) else factory_of(strategy)
+    if factory is None:
+        _check_patience(patience, strategy)
     check_column_names(written.entries)
     kept = None if folder is None else read_if_there(folder)
     first = first_trials(start, written, trials, kept)
@@ -144,7 +150,7 @@ def search(
     _check_shared(folder, kept)
     parts = make_parts(
         model_fn, written, data, optimizer=optimizer, loss=loss, metric=metric, direction=direction, select=select,
-        seed=seed, matmul_precision=matmul_precision,
+        patience=patience, seed=seed, matmul_precision=matmul_precision,
     )  # fmt: skip
     kind, planned = kind_of(own(used)), ladder_of(kept, ladder) if kept else ladder
     job = make_job(parts, root=root, trials=trials, epochs=epochs, kind=kind, chunk=chunk, ladder=planned)
@@ -155,14 +161,16 @@ def search(
         seconds = max(seconds, decision.seconds)
     *earlier, trials = stages(kept, trials)
     tried = factory(written.axes, trials=trials, epochs=epochs, **({"earlier": tuple(earlier)} if earlier else {}))
+    _check_patience(patience, factory, tried.keeps)
     table = Table(list(written.entries), parts.objective.columns, parts.objective.is_maximized)
     settings = {
         "model_fn": _name(model_fn), "space": written.describe(), "data": repr(parts.data),
         "data_digest": parts.data.digest, "strategy": _name(factory), "trials": trials, "epochs": epochs,
         "optimizer": _name(optimizer), "loss": _name(loss), "metric": parts.objective.name,
         "is_maximized": parts.objective.is_maximized, "select": select, "start_from": source_of(start), "start": first,
-        "finalists": finalists, "target_score": ending.target, "time_budget": ending.seconds,
-        "seed": seed, "seeds_per_trial": int(seeds_per_trial), "chunk": chunk, "executor": executor,
+        "finalists": finalists, "patience": patience and int(patience), "target_score": ending.target,
+        "time_budget": ending.seconds, "seed": seed, "seeds_per_trial": int(seeds_per_trial),
+        "chunk": chunk, "executor": executor,
         "mesh_devices": len(used) if executor == "mesh" else None,
         "matmul_precision": parts.recipe.matmul_precision, "decision": decision and decision._asdict(),
     }  # fmt: skip
@@ -211,12 +219,30 @@ def _name(written: Any) -> str:
     return getattr(written, "__name__", re.sub(r" at 0x[0-9a-f]+", "", repr(written)))
 
 
+def _check_patience(patience: int | None, strategy: str | StrategyFactory, keeps: str = "all") -> None:
+    if patience is not None and keeps != "none":
+        raise ValueError(
+            f"patience={patience}: strategy={_name(strategy)} may train trials further, so none of them is done before "
+            'it says so. Leave patience out, or write strategy="coarse_to_fine".'
+        )
+
+
 def _check_arguments(
-    trials: Any, epochs: Any, finalists: Any, seeds_per_trial: Any, seed: Any, folder: Any, chunk: Any, executor: Any
+    trials: Any,
+    epochs: Any,
+    finalists: Any,
+    seeds_per_trial: Any,
+    patience: Any,
+    seed: Any,
+    folder: Any,
+    chunk: Any,
+    executor: Any,
 ) -> None:
     check_count("trials", trials, least=1, example=256)
     check_count("epochs", epochs, least=1, example=20)
     check_count("seeds_per_trial", seeds_per_trial, least=1, example=3)
+    if patience is not None:
+        check_count("patience", patience, least=1, example=5)
     check_count("seed", seed, least=0, example=0)
     check_chunk(chunk)
     check_folder(folder)

@@ -75,6 +75,7 @@ class Held:
             "round": int(row["round"]),
             "parent": None if pd.isna(row["parent"]) else int(row["parent"]),
             "rung": int(row["rung"]),
+            "budget": int(row["budget"]),
             "finished_at": row["finished_at"].to_pydatetime(),
             "seconds": float(row["seconds"]),
             "diverged_step": None if pd.isna(row["diverged_step"]) else int(row["diverged_step"]),

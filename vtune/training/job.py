@@ -1,12 +1,12 @@
 """What a study trains, whoever trains it: its recipe, its ladder, its rows, and the programs that follow from them."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import Float, UInt32
 
 from vtune.arrays import Part
 from vtune.data import Data
@@ -27,6 +27,7 @@ class Job:
         traced: name and dtype of each hyperparameter that is data.
         data: rows to train and to measure on.
         root: words of the study's root key.
+        stop: after how many epochs patience with a training ran out, by its curve so far; None where it did not.
     """
 
     recipe: Recipe
@@ -34,6 +35,7 @@ class Job:
     traced: tuple[tuple[str, str], ...]
     data: Data
     root: UInt32[np.ndarray, "2"]
+    stop: Callable[[Float[np.ndarray, "epochs metrics"]], int | None] = lambda curve: None
 
     def chunks(self, trainings: Iterable[Training], parts: int = 1) -> list[Chunk]:
         """Packs trainings into full chunks, in their order; what does not fill the last one makes a smaller one.

@@ -33,12 +33,15 @@ class Objective(NamedTuple):
         metric: what is ranked; None where that is the validation loss itself.
         is_maximized: whether a larger metric is better.
         select: which epoch is ranked.
+        patience: after how many epochs in a row that are no better than the best one before a trial ends; None for
+            never.
     """
 
     loss: RowLoss
     metric: Metric | None
     is_maximized: bool
     select: Select
+    patience: int | None = None
 
     @property
     def name(self) -> str:
@@ -67,18 +70,35 @@ class Objective(NamedTuple):
             return self.loss
         return lambda outputs, y: self.loss(units.standardize(outputs), units.standardize(y))
 
+    def stop(self, curves: Float[np.ndarray, "epochs metrics"]) -> int | None:
+        """Returns after how many epochs patience ran out; None where it did not.
+
+        Patience is Prechelt's ("Early stopping, but when?", 1998, class UP) with a strip of one epoch: what counts is
+        the metric and, where it is equal, the loss.
+        """
+        if self.patience is None:
+            return None
+        best, best_epoch = (np.inf, np.inf), 0
+        for epoch, now in enumerate(zip(*map(np.ndarray.tolist, self._lower_is_better(curves)), strict=True), 1):
+            if now < best:
+                best, best_epoch = now, epoch
+            elif epoch - best_epoch >= self.patience:
+                return epoch
+        return None
+
     def best_epoch(self, curves: Float[np.ndarray, "epochs metrics"]) -> int:
         """Returns the epoch with the best metric, then loss, counted from 1; 0 where no epoch was finite."""
-        metric, loss = self._lower_is_better(curves)
+        metric, loss = self._lower_is_better(curves[: self.stop(curves)])
         order = np.lexsort((np.arange(len(loss)), loss, metric))
         return int(order[0]) + 1 if len(order) and np.isfinite(metric[order[0]]) else 0
 
     def ranked_epoch(self, curves: Float[np.ndarray, "epochs metrics"]) -> int:
         """Returns the epoch that is ranked, counted from 1; 0 where a trial has none."""
-        return self.best_epoch(curves) if self.select == "best_epoch" else len(curves)
+        return self.best_epoch(curves) if self.select == "best_epoch" else len(curves[: self.stop(curves)])
 
     def outcome(self, curves: Float[np.ndarray, "epochs metrics"]) -> tuple[float, float]:
         """Returns the score as the user knows it, and the loss that decides among equal scores."""
+        curves = curves[: self.stop(curves)]
         epoch = self.ranked_epoch(curves)
         if epoch == 0 or not np.isfinite(curves[-1]).all():
             return np.nan, np.nan
@@ -139,7 +159,9 @@ def kind_needed(loss: Any, metric: Any) -> Literal["auto"] | Kind:
     return needs[0] if needs else "auto"
 
 
-def make_objective(loss: Any, metric: Any, direction: str, select: str, kind: Kind) -> Objective:
+def make_objective(
+    loss: Any, metric: Any, direction: str, select: str, kind: Kind, patience: int | None = None
+) -> Objective:
     """Makes sense of the arguments of a search.
 
     Args:
@@ -148,6 +170,7 @@ def make_objective(loss: Any, metric: Any, direction: str, select: str, kind: Ki
         direction: "auto", "minimize" or "maximize"; a function as metric needs one of the latter two.
         select: "last" or "best_epoch".
         kind: what y holds.
+        patience: epochs without an improvement that end a trial, or None.
 
     Raises:
         TypeError: for what is neither a name nor a function.
@@ -161,7 +184,7 @@ def make_objective(loss: Any, metric: Any, direction: str, select: str, kind: Ki
     is_maximized = bool(ranked and ranked.is_maximized)
     if _DIRECTIONS[direction] not in (None, is_maximized):
         raise ValueError(f"direction={direction!r} would rank the worst {metric!r} first. Leave direction out.")
-    return Objective(LOSSES[loss] if isinstance(loss, str) else loss, ranked, is_maximized, select)  # pyright: ignore[reportArgumentType]
+    return Objective(LOSSES[loss] if isinstance(loss, str) else loss, ranked, is_maximized, select, patience)  # pyright: ignore[reportArgumentType]
 
 
 def _metric(metric: Any, direction: str) -> Metric | None:

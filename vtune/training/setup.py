@@ -81,7 +81,7 @@ class Parts(NamedTuple):
 
     def job(self, ladder: Ladder, root: UInt32[np.ndarray, "2"]) -> Job:
         """Returns what an executor needs; ``root`` are the words of the study's root key."""
-        return Job(self.recipe, ladder, self.findings.traced, self.data, root)
+        return Job(self.recipe, ladder, self.findings.traced, self.data, root, self.objective.stop)
 
     def large_trials(self) -> list[dict[str, Any]]:
         """Returns complete trials, the largest model of the space among them; the first is that of its upper end."""
@@ -108,6 +108,7 @@ def make_parts(
     metric: str | RowLoss = "auto",
     direction: str = "auto",
     select: str = "last",
+    patience: int | None = None,
     seed: int = 0,
     matmul_precision: str | None = None,
 ) -> Parts:
@@ -123,7 +124,7 @@ def make_parts(
     _check_optimizer(optimizer, written)
     kind = kind_needed(loss, metric)
     held = Data.of(data, key=split_key(seed_words(seed)), kind=kind)
-    objective = make_objective(loss, metric, direction, select, held.kind)
+    objective = make_objective(loss, metric, direction, select, held.kind, patience)
     whole = complete(written, optimizer if isinstance(optimizer, str) else DEFAULTS["optimizer"])
     _check_batch_size(whole, held, is_default="batch_size" not in written.entries)
     step = named if isinstance(optimizer, str) else optimizer

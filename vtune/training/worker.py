@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -50,7 +50,7 @@ class Worker:
             for states, part in self._calls(chunk, begun):
                 curves.append(part)
                 diverged_step = self.place.fetch(states.diverged_step).copy()
-                if is_stopped():
+                if is_stopped() or self._is_over(chunk, curves):
                     break
         seconds = time.perf_counter() - started
         return ChunkResult(chunk, np.concatenate(curves, axis=1)[trials], diverged_step[trials], seconds)
@@ -80,6 +80,13 @@ class Worker:
         if any(training.is_kept for training in chunk.trainings):
             self._keep(chunk, states)
         self._memory[chunk.rung] = states
+
+    def _is_over(self, chunk: Chunk, parts: Sequence[np.ndarray]) -> bool:
+        """Whether nobody waits for the rest of a chunk: patience with all its trainings ran out."""
+        if not all(training.is_brief for training in chunk.trainings):
+            return False
+        curves = np.concatenate(parts, axis=1)[: len(chunk.trainings)]
+        return all(self.job.stop(curve) is not None for curve in curves)
 
     def _epochs_at_once(self, program: Program) -> int:
         """How many epochs the next call takes: it decides when a search can stop, and no bits (law Segments)."""
