@@ -113,7 +113,11 @@ def ladder_for(kind, space=ALL_NINE, **options):
     return make_queue(space, kind=kind, **({"trials": 4096} | options)).job.ladder
 
 
-@pytest.mark.parametrize("kind", [T4, A100, H100, TPU], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(T4, marks=pytest.mark.long), pytest.param(A100, marks=pytest.mark.long), H100, TPU],
+    ids=lambda kind: kind.name,
+)
 def test_an_accelerator_gets_hundreds_of_lanes_that_fit_its_memory(kind):
     ladder, table = ladder_for(kind), cost.cost_table(kind)
     for cell in ladder.cells:
@@ -122,6 +126,7 @@ def test_an_accelerator_gets_hundreds_of_lanes_that_fit_its_memory(kind):
         assert cell.lanes * weights * 4 * cost.ARRAYS_PER_WEIGHT <= kind.memory_bytes / 4
 
 
+@pytest.mark.long
 def test_a_larger_accelerator_gets_more_lanes_and_less_time():
     small, large = ladder_for(T4), ladder_for(H100)
     assert max(cell.lanes for cell in small.cells) < max(cell.lanes for cell in large.cells)
@@ -129,12 +134,14 @@ def test_a_larger_accelerator_gets_more_lanes_and_less_time():
     assert small.to_json() != large.to_json()
 
 
+@pytest.mark.long
 def test_memory_bounds_the_lanes_of_large_networks():
     wide = {**ALL_NINE, "hidden": 4096, "layers": 4}
     lanes = [ladder_for(T4._replace(memory_bytes=size << 30), wide).cells[0].lanes for size in (4, 64)]
     assert lanes[0] < lanes[1]
 
 
+@pytest.mark.long
 def test_an_accelerator_pads_where_a_cpu_compiles():
     on_cpu = len(make_queue(ALL_NINE, trials=256).job.ladder.cells)
     assert len(ladder_for(H100, trials=256).cells) < on_cpu

@@ -40,7 +40,7 @@ def rows_for(count):
 
 
 @pytest.mark.parametrize(("space", "options"), SPACES.values(), ids=SPACES)
-@pytest.mark.parametrize("chunk", [8, 512])
+@pytest.mark.parametrize("chunk", [8, pytest.param(512, marks=pytest.mark.long)])
 def test_the_estimate_is_within_a_quarter_of_what_the_compiler_says(space, options, chunk):
     queue = make_queue(space, chunk=chunk, **options)
     row = {**rows_for(1)[0], **{name: value for name, value in space.items() if isinstance(value, int)}}

@@ -38,6 +38,7 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
     assert (tmp_path / "digits" / "trials.csv").exists()
 
 
+@pytest.mark.long
 def test_the_commands_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (toml,) = blocks("toml")

@@ -223,7 +223,14 @@ def test_standardized_targets_have_scores_in_their_own_units():
     np.testing.assert_allclose(results.scores.ravel(), study.trials["score"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("batch_size", [vtune.choice([20, 50]), vtune.integers(30, 70), 37])
+@pytest.mark.parametrize(
+    "batch_size",
+    [
+        vtune.choice([20, 50]),
+        pytest.param(vtune.integers(30, 70), marks=pytest.mark.long),
+        pytest.param(37, marks=pytest.mark.long),
+    ],
+)
 def test_batch_sizes_without_a_common_divisor_are_cut_with_rows_of_no_weight(batch_size):
     space = {**SPACE, "batch_size": batch_size}
     fused = fuse(space, rounds=1)
@@ -236,8 +243,8 @@ def test_batch_sizes_without_a_common_divisor_are_cut_with_rows_of_no_weight(bat
     ("model_fn", "space"),
     [
         (user_models.Leaky, {"slope": vtune.uniform(0.0, 0.3), "scale": vtune.uniform(0.5, 1.5)}),
-        (user_models.linen_noisy, {"rate": 0.1}),
-        (user_models.cnn, {"width": 4}),
+        pytest.param(user_models.linen_noisy, {"rate": 0.1}, marks=pytest.mark.long),
+        pytest.param(user_models.cnn, {"width": 4}, marks=pytest.mark.long),
     ],
     ids=["nnx with numbers", "linen with dropout", "nnx of a constant width"],
 )

@@ -137,6 +137,7 @@ def test_models_of_several_kinds_use_what_their_kind_reads():
     assert rungs["deep"] == trials["width"].nunique()
 
 
+@pytest.mark.long
 def test_one_width_a_layer_goes_with_models_of_users():
     def model_fn(hparams, rngs):
         widths = [hparams[f"width_{layer}"] for layer in range(1, hparams["depth"] + 1)]

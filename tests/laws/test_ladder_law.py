@@ -71,6 +71,7 @@ def test_it_is_planned_anew_to_the_same_text():
     assert json.loads(ladder_of(SPACE).to_json())["version"] == ladder_of(SPACE).version
 
 
+@pytest.mark.long
 def test_neither_devices_nor_what_was_trained_change_it():
     texts = {make_queue(SPACE, devices=jax.devices()[:count]).job.ladder.to_json() for count in (1, 2, 4)}
     queue = make_queue(SPACE)
