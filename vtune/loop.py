@@ -264,8 +264,8 @@ class Loop:
         table.add(results)
         for result in results:
             asked = next(asked for asked in self._asked if result.trial_id in asked.left)
-            told = objective.to_strategy(result.score, result.loss, len(self.study.data.valid[0]))
-            asked.scores[asked.lanes[result.trial_id]] = told
+            told = self._outcome_of_its_own(result)
+            asked.scores[asked.lanes[result.trial_id]] = objective.to_strategy(*told, len(self.study.data.valid[0]))
             asked.left.discard(result.trial_id)
         num_diverged = sum(result.status == "diverged" for result in results)
         self.progress.trials_done(len(table) - num_before, num_diverged, table.best_score)
@@ -296,6 +296,15 @@ class Loop:
             finished_at=history.finished_at,
             seconds=history.seconds,
         )
+
+    def _outcome_of_its_own(self, result: TrialResult) -> tuple[float, float]:
+        """Returns score and loss of the epochs that a trial trained itself: a strategy has no use for its ancestors'.
+
+        They differ from those in the table where the best epoch is ranked: a child worse than its parent is told so.
+        """
+        if result.status == "diverged":
+            return np.nan, np.nan
+        return self.study.parts.objective.outcome(result.curves[self._histories[result.trial_id].born :])
 
     # The folder
 

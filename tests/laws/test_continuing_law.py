@@ -254,3 +254,29 @@ def test_seeds_are_part_of_what_a_folder_is_asked_for(tmp_path):
     with pytest.raises(ValueError, match=r"seeds_per_trial=2, and this one has seeds_per_trial=3"):
         search(folder=tmp_path, seeds_per_trial=3)
     assert set(read_folder(tmp_path).curves.index.get_level_values("seed")) == {0, 1}
+
+
+@pytest.mark.parametrize("select", ["last", "best_epoch"])
+def test_a_strategy_is_told_of_the_epochs_that_a_trial_trained_itself(select):
+    heard: dict[tuple[int, int], float] = {}
+
+    def factory(axes: Any, *, trials: int, epochs: int) -> Strategy:
+        strategy = scripted(tuple(map(tuple, FAMILY)))(axes, trials=trials, epochs=epochs)
+
+        def tell(current: Any, plan: Plan, scores: Any) -> Any:
+            ids, budgets = (column[plan.active].tolist() for column in (plan.trial_id, plan.budget))
+            heard.update(zip(zip(ids, budgets, strict=True), np.asarray(scores)[plan.active].tolist(), strict=True))
+            return strategy.tell(current, plan, scores)
+
+        return strategy._replace(tell=tell, is_traceable=False)
+
+    study = search(strategy=factory, select=select, metric="loss")
+    born = {8: 2, 9: 2, 10: 2, 11: 4, 12: 4}  # a child's curve begins with its ancestors' epochs
+    is_worse = []
+    for (trial_id, budget), score in heard.items():
+        losses = study.trial(trial_id).curves[:budget, 1]
+        own = losses[born.get(trial_id, 0) :]
+        if np.isfinite(score):
+            assert score == np.float32(own[-1] if select == "last" else own.min())
+            is_worse.append(own.min() > losses.min())
+    assert any(is_worse)
