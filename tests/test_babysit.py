@@ -128,6 +128,22 @@ def test_looking_ahead_goes_on_from_the_best_lane():
     assert set(steps[3].plan.parent.tolist()) == {int(best)}
 
 
+@pytest.mark.parametrize("look_ahead", [1, 3])
+def test_a_continued_search_has_the_days_it_had_and_goes_on_from_before_the_closing_ones(look_ahead):
+    @jax.jit
+    def score(plan: Plan) -> jax.Array:
+        return jnp.float32(plan.trial_id * 7919 % 97)
+
+    stages, before = (9, 12, 40), None
+    for number, trials in enumerate(stages):
+        strategy = babysit(look_ahead=look_ahead)((RATE,), trials=trials, epochs=30, earlier=stages[:number])
+        days = active_rows(rehearse(compiled(strategy), score))
+        assert days.trial_id.tolist() == list(range(trials))
+        for ours, theirs in zip(days, before or days, strict=True):
+            np.testing.assert_array_equal(ours[: len(theirs)], theirs)
+        before = days
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
