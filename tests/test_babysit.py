@@ -84,6 +84,19 @@ def test_far_worse_than_the_noise_is_a_day_that_went_wrong():
     assert acts[-1] == "ROLLBACK"
 
 
+def test_the_first_rise_is_measured_by_the_falls_before_it_and_a_lost_day_is_no_noise():
+    ordinary = [1.0, 2.0, 0.9, 0.8, 0.7]
+    _, before = told(ordinary)
+    acts, after = told([*ordinary, 500.0])
+    assert acts[-1] == "ROLLBACK"
+    assert int(after.origin) == len(ordinary) - 1
+    assert float(after.noise) == float(before.noise) == pytest.approx(0.1)
+    acts, after = told([*ordinary, 500.0, 0.65, 400.0])
+    assert acts[-1] == "ROLLBACK"
+    acts, _ = told([*ordinary, 0.95])
+    assert acts[-1] == "GO_ON"
+
+
 @pytest.mark.parametrize("has_momentum", [True, False])
 def test_a_plateau_is_left_by_each_remedy_from_the_best_day_and_then_begun_again(has_momentum):
     acts, watch = told([1.0, 2.0, *[0.5] * (PATIENCE + 20)], Rules(has_momentum=has_momentum))
