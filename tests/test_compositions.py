@@ -115,9 +115,12 @@ def test_they_print_as_their_calls():
     assert repr(tiered(grid())) == "tiered(inner=grid(), shares=None)"
 
 
-@pytest.mark.parametrize("shares", [(1,), (1, 0), (1, -1), (1, float("nan")), (1, float("inf"))])
+@pytest.mark.parametrize(
+    "shares", [(1,), (1, 0), (1, -1), (1, float("nan")), (1, float("inf")), (1, "2"), (1, True), 1, "12", {1, 2}]
+)
+@pytest.mark.usefixtures("as_users_call")
 def test_shares_must_be_positive_and_as_many(shares):
-    with pytest.raises(ValueError, match=r"shares=\(1.*Write for example shares=\(2, 1\)"):
+    with pytest.raises(ValueError, match=r"shares=.*Write for example shares=\(2, 1\)"):
         chain(random(), grid(), shares=shares)
     with pytest.raises(ValueError, match=r"there are 4 tiers.*Write for example shares=\(2, 1, 1, 1\)"):
         tiered(shares=shares)

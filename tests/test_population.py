@@ -179,8 +179,19 @@ def test_it_comes_closer_to_the_best():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"generations": 0}, {"quantile": 0.5}, {"quantile": 0.0}, {"step": 0.0}, {"step": 1.5}]
+    "wrong",
+    [
+        {"generations": 0},
+        {"quantile": 0.5},
+        {"quantile": 0.0},
+        {"quantile": "0.25"},
+        {"step": 0.0},
+        {"step": 1.5},
+        {"step": None},
+        {"step": True},
+    ],
 )
+@pytest.mark.usefixtures("as_users_call")
 def test_wrong_settings_are_refused_with_one_that_works(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=rf"{name}=.*Write for example {name}="):

@@ -314,6 +314,7 @@ def test_an_unknown_name_is_refused_with_advice(name, advice):
         (lambda: coarse_to_fine(exploration=1.0), "exploration=1.0"),
         (lambda: coarse_to_fine(exploration=-0.1), "exploration=-0.1"),
         (lambda: coarse_to_fine(exploration=float("nan")), "exploration=nan"),
+        (lambda: coarse_to_fine(exploration="0.1"), "exploration='0.1'"),  # pyright: ignore[reportArgumentType]
         (lambda: random(round_size=0), "round_size=0"),
         (lambda: sobol(round_size=0), "round_size=0"),
         (lambda: successive_halving(eta=1), "eta=1"),
@@ -330,6 +331,7 @@ def test_an_unknown_name_is_refused_with_advice(name, advice):
         (lambda: grid()((), trials=1, epochs=1), "grid() got no axes"),
     ],
 )
+@pytest.mark.usefixtures("as_users_call")
 def test_what_cannot_be_is_refused_before_anything_runs(call, written):
     with pytest.raises(ValueError, match=r"must|nothing to try|no trial trains") as refusal:
         call()

@@ -13,7 +13,7 @@ from jax import Array
 from jax.core import Tracer
 from jaxtyping import Bool, Float, Int, Key, PyTree
 
-from vtune.defaults import TIERS
+from vtune.defaults import TIERS, is_number
 from vtune.protocols import FRESH, Axis, Plan, Strategy, StrategyFactory
 from vtune.strategies.boxes import LAST
 from vtune.strategies.factories import Factory, checked_factory
@@ -176,13 +176,14 @@ def split(trials: int, shares: Sequence[int | float]) -> list[int]:
 def _checked_shares(shares: Sequence[int | float] | None, count: int, of_what: str) -> tuple[int | float, ...] | None:
     if shares is None:
         return None
-    if len(shares) != count or not all(share > 0 and math.isfinite(share) for share in shares):
+    written = shares if isinstance(shares, Sequence) else ()
+    if len(written) != count or not all(is_number(share) and 0 < share < math.inf for share in written):
         example = (2,) + (1,) * (count - 1)
         raise ValueError(
             f"shares={shares!r}: there are {count} {of_what}, and each needs a number above 0, which are weighed "
             f"against one another. Write for example shares={example}."
         )
-    return tuple(shares)
+    return tuple(written)
 
 
 # Tier after tier

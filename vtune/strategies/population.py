@@ -15,6 +15,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from vtune.arguments import check_count
+from vtune.defaults import is_number
 from vtune.protocols import FRESH, Axis, Plan, Strategy
 from vtune.space import sample_points
 from vtune.strategies.boxes import GRID
@@ -64,12 +65,12 @@ def population_based(generations: int = 8, quantile: float = 0.25, step: float =
         32
     """
     check_count("generations", generations, least=1, example=8)
-    if not 0 < quantile < 0.5:
+    if not (is_number(quantile) and 0 < quantile < 0.5):
         raise ValueError(
             f"quantile={quantile!r}: the share that is replaced must lie between 0 and 0.5, so that nobody is among "
             "both the best and the worst. Write for example quantile=0.25."
         )
-    if not 0 < step <= 1:
+    if not (is_number(step) and 0 < step <= 1):
         raise ValueError(
             f"step={step!r}: a coordinate moves by a share of its edge, above 0 and up to 1. Write for example "
             "step=0.1."
