@@ -1,6 +1,7 @@
 """Strategies made of strategies: ids, shares and lags of a chain, and what a tier keeps of those before it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -129,10 +130,36 @@ def test_shares_must_be_positive_and_as_many(shares):
 def test_parts_must_be_strategies():
     with pytest.raises(ValueError, match=r"chain\(\) got no strategies. Write chain\("):
         chain()
-    with pytest.raises(TypeError, match=r"chain\(<function random.* is not one"):
+    with pytest.raises(TypeError, match=r"chain\(<function random.* is no strategy"):
         chain(random)  # pyright: ignore[reportArgumentType]  (the mistake)
-    with pytest.raises(TypeError, match="inner=<class 'dict'> is not one .* Call what makes one, vtune"):
+    with pytest.raises(TypeError, match="inner=<class 'dict'> is no strategy .* Call what makes one, vtune"):
         tiered(dict)  # pyright: ignore[reportArgumentType]  (the mistake)
+
+
+@pytest.mark.usefixtures("as_users_call")
+def test_names_and_lists_are_no_parts():
+    with pytest.raises(
+        TypeError, match=r"chain\('random'\) is no strategy .*Write for example vtune.strategies.random"
+    ):
+        chain("random")  # pyright: ignore[reportArgumentType]  (the mistake)
+    with pytest.raises(TypeError, match=r"inner='random' is no strategy .*Write for example vtune.strategies.random"):
+        tiered("random")  # pyright: ignore[reportArgumentType]  (the mistake)
+    with pytest.raises(TypeError, match=r"is no strategy .*Write chain\(\*\[random\(.*\), grid\(\)\]\)"):
+        chain([random(), grid()])  # pyright: ignore[reportArgumentType]  (the mistake)
+
+
+@dataclass  # which has no hash, as it compares by value
+class OfOnesOwn:
+    size: int
+
+    def __call__(self, axes, *, trials, epochs, earlier=()):
+        return random(self.size)(axes, trials=trials, epochs=epochs, earlier=earlier)
+
+
+def test_a_part_without_a_hash_is_refused():
+    for make in (chain, tiered):
+        with pytest.raises(TypeError, match=r"OfOnesOwn\(size=3\).* cannot be hashed, .* Write a function"):
+            make(OfOnesOwn(3))
 
 
 # Tier after tier
