@@ -26,6 +26,14 @@ MAPS = Path("/proc/self/maps")
 MANY_MAPS = 20_000  # Linux allows a process 65,530; a program for a CPU takes about 400, a module of tests some 10,000
 
 
+@pytest.fixture
+def as_users_call():
+    """Signatures are not checked, as outside of tests, so that what is of another type reaches vtune's own checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _programs_do_not_pile_up():
     """Drops what was compiled for tests that are over, before the process has more memory maps than it may."""

@@ -1,6 +1,7 @@
 """ASHA beside its rules written out, and what it fills of its plans."""
 
 from collections import Counter
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -142,11 +143,17 @@ def test_its_plans_and_chunks_are_full(trials, epochs):
     assert packed_share(steps, lanes=8) >= 0.9
 
 
-def test_about_a_third_goes_on_from_every_level():
-    counts = Counter(
-        budget for ids, budget in plans(run(asha(), 243, 81, lambda plan: jnp.float32(plan.trial_id % 89))) for _ in ids
-    )
-    assert [counts[budget] for budget in (1, 3, 9, 27, 81)] == pytest.approx([243, 88, 32, 16, 8], abs=8)
+@pytest.mark.parametrize(("width", "lane_epochs"), [(16, 1779), (8, 1331)])
+def test_a_third_goes_on_from_every_level_and_what_is_left_over_of_a_plan_is_filled_up(width, lane_epochs):
+    asked = plans(run(asha(width=width), 243, 81, lambda plan: jnp.float32(plan.trial_id % 89)))
+    counts, budgets = Counter(budget for ids, budget in asked for _ in ids), (1, 3, 9, 27, 81)
+    expected = [243]
+    for _ in budgets[1:]:
+        expected.append(-(-(expected[-1] // 3) // width) * width)
+    assert [counts[budget] for budget in budgets] == expected
+    steps = [after - before for before, after in pairwise((0, *budgets))]
+    assert sum(count * step for count, step in zip(expected, steps, strict=True)) == lane_epochs
+    assert sum(243 // 3**level * step for level, step in enumerate(steps)) == 891  # halving, which fills nothing up
 
 
 @pytest.mark.parametrize("trials", [1, 2, 5])

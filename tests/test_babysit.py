@@ -84,6 +84,19 @@ def test_far_worse_than_the_noise_is_a_day_that_went_wrong():
     assert acts[-1] == "ROLLBACK"
 
 
+def test_the_first_rise_is_measured_by_the_falls_before_it_and_a_lost_day_is_no_noise():
+    ordinary = [1.0, 2.0, 0.9, 0.8, 0.7]
+    _, before = told(ordinary)
+    acts, after = told([*ordinary, 500.0])
+    assert acts[-1] == "ROLLBACK"
+    assert int(after.origin) == len(ordinary) - 1
+    assert float(after.noise) == float(before.noise) == pytest.approx(0.1)
+    acts, after = told([*ordinary, 500.0, 0.65, 400.0])
+    assert acts[-1] == "ROLLBACK"
+    acts, _ = told([*ordinary, 0.95])
+    assert acts[-1] == "GO_ON"
+
+
 @pytest.mark.parametrize("has_momentum", [True, False])
 def test_a_plateau_is_left_by_each_remedy_from_the_best_day_and_then_begun_again(has_momentum):
     acts, watch = told([1.0, 2.0, *[0.5] * (PATIENCE + 20)], Rules(has_momentum=has_momentum))
@@ -126,6 +139,22 @@ def test_looking_ahead_goes_on_from_the_best_lane():
     steps = rehearse(compiled(babysit(look_ahead=3)((RATE,), trials=30, epochs=30)), score)
     best = steps[2].plan.trial_id[jnp.argmin(steps[2].scores)]
     assert set(steps[3].plan.parent.tolist()) == {int(best)}
+
+
+@pytest.mark.parametrize("look_ahead", [1, 3])
+def test_a_continued_search_has_the_days_it_had_and_goes_on_from_before_the_closing_ones(look_ahead):
+    @jax.jit
+    def score(plan: Plan) -> jax.Array:
+        return jnp.float32(plan.trial_id * 7919 % 97)
+
+    stages, before = (9, 12, 40), None
+    for number, trials in enumerate(stages):
+        strategy = babysit(look_ahead=look_ahead)((RATE,), trials=trials, epochs=30, earlier=stages[:number])
+        days = active_rows(rehearse(compiled(strategy), score))
+        assert days.trial_id.tolist() == list(range(trials))
+        for ours, theirs in zip(days, before or days, strict=True):
+            np.testing.assert_array_equal(ours[: len(theirs)], theirs)
+        before = days
 
 
 @pytest.mark.parametrize(

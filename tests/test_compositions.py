@@ -1,6 +1,7 @@
 """Strategies made of strategies: ids, shares and lags of a chain, and what a tier keeps of those before it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,17 @@ import pytest
 from tests.laws.rehearsal import Step, active_rows, key_of, num_new, rehearse
 from vtune import strategies
 from vtune.protocols import FRESH, Axis, Plan
-from vtune.strategies import asha, chain, coarse_to_fine, grid, random, sobol, successive_halving, tiered
+from vtune.strategies import (
+    asha,
+    chain,
+    coarse_to_fine,
+    grid,
+    population_based,
+    random,
+    sobol,
+    successive_halving,
+    tiered,
+)
 from vtune.strategies.compositions import split, tiers_of
 
 AXES = (
@@ -105,9 +116,12 @@ def test_they_print_as_their_calls():
     assert repr(tiered(grid())) == "tiered(inner=grid(), shares=None)"
 
 
-@pytest.mark.parametrize("shares", [(1,), (1, 0), (1, -1), (1, float("nan")), (1, float("inf"))])
+@pytest.mark.parametrize(
+    "shares", [(1,), (1, 0), (1, -1), (1, float("nan")), (1, float("inf")), (1, "2"), (1, True), 1, "12", {1, 2}]
+)
+@pytest.mark.usefixtures("as_users_call")
 def test_shares_must_be_positive_and_as_many(shares):
-    with pytest.raises(ValueError, match=r"shares=\(1.*Write for example shares=\(2, 1\)"):
+    with pytest.raises(ValueError, match=r"shares=.*Write for example shares=\(2, 1\)"):
         chain(random(), grid(), shares=shares)
     with pytest.raises(ValueError, match=r"there are 4 tiers.*Write for example shares=\(2, 1, 1, 1\)"):
         tiered(shares=shares)
@@ -116,10 +130,36 @@ def test_shares_must_be_positive_and_as_many(shares):
 def test_parts_must_be_strategies():
     with pytest.raises(ValueError, match=r"chain\(\) got no strategies. Write chain\("):
         chain()
-    with pytest.raises(TypeError, match=r"chain\(<function random.* is not one"):
+    with pytest.raises(TypeError, match=r"chain\(<function random.* is no strategy"):
         chain(random)  # pyright: ignore[reportArgumentType]  (the mistake)
-    with pytest.raises(TypeError, match="inner=<class 'dict'> is not one .* Call what makes one, vtune"):
+    with pytest.raises(TypeError, match="inner=<class 'dict'> is no strategy .* Call what makes one, vtune"):
         tiered(dict)  # pyright: ignore[reportArgumentType]  (the mistake)
+
+
+@pytest.mark.usefixtures("as_users_call")
+def test_names_and_lists_are_no_parts():
+    with pytest.raises(
+        TypeError, match=r"chain\('random'\) is no strategy .*Write for example vtune.strategies.random"
+    ):
+        chain("random")  # pyright: ignore[reportArgumentType]  (the mistake)
+    with pytest.raises(TypeError, match=r"inner='random' is no strategy .*Write for example vtune.strategies.random"):
+        tiered("random")  # pyright: ignore[reportArgumentType]  (the mistake)
+    with pytest.raises(TypeError, match=r"is no strategy .*Write chain\(\*\[random\(.*\), grid\(\)\]\)"):
+        chain([random(), grid()])  # pyright: ignore[reportArgumentType]  (the mistake)
+
+
+@dataclass  # which has no hash, as it compares by value
+class OfOnesOwn:
+    size: int
+
+    def __call__(self, axes, *, trials, epochs, earlier=()):
+        return random(self.size)(axes, trials=trials, epochs=epochs, earlier=earlier)
+
+
+def test_a_part_without_a_hash_is_refused():
+    for make in (chain, tiered):
+        with pytest.raises(TypeError, match=r"OfOnesOwn\(size=3\).* cannot be hashed, .* Write a function"):
+            make(OfOnesOwn(3))
 
 
 # Tier after tier
@@ -131,9 +171,18 @@ def test_tiers_are_those_of_the_course():
     assert tiers_of([Axis("width_2", None, True), Axis("beta1", None, True)]) == {4: (0, 1)}
 
 
-@pytest.mark.parametrize("inner", [random(), coarse_to_fine(2), successive_halving(), asha(width=2)])
+@jax.jit
+def better_when_short(plan: Plan) -> jax.Array:
+    """Every score of a short training beats those of the longer ones, which lie in another valley."""
+    budget = plan.budget.astype(jnp.float32)
+    return jnp.sum((plan.points - budget[:, None] / 9) ** 2, axis=1) + 10 * budget
+
+
+@pytest.mark.parametrize(
+    "inner", [random(), coarse_to_fine(2), successive_halving(), asha(width=2), population_based(3)]
+)
 def test_earlier_tiers_stay_at_the_best_and_later_ones_at_their_defaults(inner):
-    steps = run(tiered(inner, shares=(2, 1, 3, 1)), 20)
+    steps = run(tiered(inner, shares=(2, 1, 3, 1)), 20, score=better_when_short)
     columns = [(1, 4), (0, 3), (2,)]
     defaults = np.array([0.375, 0.25, np.nextafter(np.float32(1), 0), 0.25, 0.5], np.float32)
     first_ids, tuned, best, seen = (0, 10, 15, 20), [], defaults, []
@@ -143,9 +192,10 @@ def test_earlier_tiers_stay_at_the_best_and_later_ones_at_their_defaults(inner):
         rows = active_rows(mine)
         np.testing.assert_array_equal(rows.points[:, others], np.tile(best[others], (len(rows.points), 1)))
         assert len(np.unique(rows.points[:, list(own)], axis=0)) > 1
-        seen += [*zip(np.concatenate([step.scores[step.plan.active] for step in mine]), rows.points, strict=True)]
+        scores = np.concatenate([step.scores[step.plan.active] for step in mine])
+        seen += zip((-rows.budget).tolist(), scores.tolist(), rows.trial_id.tolist(), rows.points, strict=True)
         tuned += own
-        winner = min(seen, key=lambda entry: entry[0])[1]
+        winner = min(seen, key=lambda entry: entry[:3])[3]  # of the longest trained the one with the best score
         best = np.where(np.isin(np.arange(len(AXES)), tuned), winner, defaults)
     assert sorted(tuned) == list(range(len(AXES)))
 

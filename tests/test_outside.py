@@ -10,8 +10,18 @@ import pytest
 
 import vtune
 from tests.laws.population import digits
+from tests.laws.rehearsal import (
+    active_rows,
+    check_budgets,
+    check_count,
+    check_ids,
+    check_parents,
+    check_points,
+    check_shapes,
+    key_of,
+    rehearse,
+)
 from tests.laws.test_resume_law import Stops, assert_same
-from vtune.keys import IMPLEMENTATION
 from vtune.loop import compiled
 from vtune.protocols import Axis
 from vtune.strategies import from_optuna
@@ -28,10 +38,7 @@ MIXED = (
     Axis("hidden", 241, True),
     Axis("layers", 3, True, log_length=1.5),
 )
-
-
-def key_of(seed):
-    return jax.random.key(seed, impl=IMPLEMENTATION)
+AXES = pytest.mark.parametrize("axes", [NUMBERS, MIXED], ids=["numbers", "mixed"])
 
 
 def bowl(plan):
@@ -44,19 +51,26 @@ def rugged(plan):
     return np.where(np.asarray(plan.trial_id) % 5 == 3, np.float32(np.nan), bowl(plan))
 
 
-def rehearse(strategy, score=bowl, seed=0, recorded=()):
-    """Runs a search as a study does: what is recorded takes the place of what is asked for."""
-    state, steps = strategy.init(key_of(seed)), []
-    while not strategy.done(state):
-        plan = strategy.ask(key_of(seed), state)
-        plan, scores = recorded[len(steps)] if len(steps) < len(recorded) else (jax.device_get(plan), score(plan))
-        steps.append((plan, scores))
-        state = strategy.tell(state, plan, scores)
-    return steps
+def run(strategy, score=bowl, seed=0, recorded=()):
+    """Runs a search as a study does: the plans and scores that are recorded take the place of what it would have."""
+    plans, scores = (iter(column) for column in zip(*recorded, strict=True)) if recorded else (iter(()), iter(()))
+
+    def as_it_runs(plan):
+        return next(plans, None) or jax.device_get(plan)
+
+    def scored(plan):
+        told = next(scores, None)
+        return score(plan) if told is None else told
+
+    return rehearse(strategy, scored, seed, as_it_runs)
+
+
+def told(steps):
+    return [(step.plan, step.scores) for step in steps]
 
 
 def points_of(steps):
-    return np.concatenate([plan.points[plan.active] for plan, _ in steps])
+    return active_rows(steps).points
 
 
 def started_anew(*arguments, **options):
@@ -69,37 +83,62 @@ def started_anew(*arguments, **options):
 
 
 @SAMPLERS
-@pytest.mark.parametrize("axes", [NUMBERS, MIXED], ids=["numbers", "mixed"])
-def test_of_256_trials_the_second_half_is_asked_for_again_after_a_resume(sampler, axes):
-    options = {"axes": axes, "trials": 256, "epochs": 1}
-    truth = rehearse(started_anew(sampler, **options), rugged)
-    resumed = rehearse(started_anew(sampler, **options), rugged, recorded=truth[:8])
-    np.testing.assert_array_equal(points_of(resumed), points_of(truth))
-    assert [plan.trial_id.tolist() for plan, _ in truth] == np.arange(256).reshape(16, 16).tolist()
+@AXES
+def test_it_keeps_the_laws_of_the_protocol(sampler, axes):
+    strategy = from_optuna(sampler, round_size=7)(axes, trials=30, epochs=27)
+    steps = run(strategy, rugged)
+    check_shapes(strategy, steps, len(axes))
+    check_ids(steps)
+    check_parents(strategy, steps)
+    check_budgets(steps, epochs=27)
+    check_points(steps)
+    check_count(steps, trials=30, may_try_fewer=False)
 
 
 @SAMPLERS
-def test_it_learns(sampler):
-    steps = rehearse(from_optuna(sampler)(NUMBERS, trials=256, epochs=1))
-    means = [scores.mean() for _, scores in steps]
-    assert np.mean(means[-3:]) < means[0] / 5
+@AXES
+@pytest.mark.parametrize("trials", [64, pytest.param(256, marks=pytest.mark.long)])
+def test_the_second_half_is_asked_for_again_after_a_resume(sampler, axes, trials):
+    options = {"axes": axes, "trials": trials, "epochs": 1}
+    truth = run(started_anew(sampler, **options), rugged)
+    resumed = run(started_anew(sampler, **options), rugged, recorded=told(truth)[: len(truth) // 2])
+    np.testing.assert_array_equal(points_of(resumed), points_of(truth))
+    assert [step.plan.trial_id.tolist() for step in truth] == np.arange(trials).reshape(-1, 16).tolist()
+
+
+@SAMPLERS
+@pytest.mark.parametrize(("trials", "times"), [(96, 2), pytest.param(256, 5, marks=pytest.mark.long)])
+def test_it_learns(sampler, trials, times):
+    means = [step.scores.mean() for step in run(from_optuna(sampler)(NUMBERS, trials=trials, epochs=1))]
+    assert np.mean(means[-3:]) < means[0] / times
+
+
+def test_tpe_leaves_where_trials_diverge():
+    def diverges_above(plan):
+        return np.where(np.asarray(plan.points)[:, 0] > 0.2, np.float32(np.nan), bowl(plan))
+
+    steps = run(from_optuna(TPE)(NUMBERS, trials=96, epochs=1), diverges_above)
+    diverged = [np.isnan(step.scores).mean() for step in steps]
+    assert diverged[0] > 0.7
+    assert np.mean(diverged[1:]) < 0.4
 
 
 def test_what_is_told_of_a_round_decides_the_next_and_not_what_was_asked_for():
     strategy = from_optuna(CMA_ES)(NUMBERS, trials=128, epochs=1)
-    steps = rehearse(strategy)
-    moved = [(plan._replace(points=1 - plan.points), bowl(plan)) for plan, _ in steps[:4]]
-    near, far = (points_of(rehearse(strategy, recorded=recorded)[4:5]) for recorded in ([], moved))
+    steps = run(strategy)
+    moved = [(plan._replace(points=1 - plan.points), scores) for plan, scores in told(steps[:4])]
+    near, far = (points_of(run(strategy, recorded=recorded)[4:5]) for recorded in ([], moved))
     assert np.linalg.norm(near.mean(axis=0) - 0.3) < np.linalg.norm(far.mean(axis=0) - 0.3)
     assert np.linalg.norm(far.mean(axis=0) - 0.7) < np.linalg.norm(near.mean(axis=0) - 0.7)
 
 
 @SAMPLERS
-def test_a_parameter_that_a_trial_does_not_use_is_none_the_worse(sampler):
+@pytest.mark.parametrize(("trials", "times"), [(96, 1.5), pytest.param(256, 3, marks=pytest.mark.long)])
+def test_a_parameter_that_a_trial_does_not_use_is_none_the_worse(sampler, trials, times):
     def without_last(plan):
         return np.sum((np.asarray(plan.points)[:, :-1] - 0.3) ** 2, axis=1).astype(np.float32)
 
-    strategy = from_optuna(sampler)(NUMBERS, trials=256, epochs=1)
+    strategy = from_optuna(sampler)(NUMBERS, trials=trials, epochs=1)
     state, means = strategy.init(key_of(0)), []
     while not strategy.done(state):
         plan = jax.device_get(strategy.ask(key_of(0), state))
@@ -107,12 +146,12 @@ def test_a_parameter_that_a_trial_does_not_use_is_none_the_worse(sampler):
         points[::2, -1] = np.nan
         means.append(without_last(plan).mean())
         state = strategy.tell(state, plan._replace(points=points), without_last(plan))
-    assert np.mean(means[-3:]) < means[0] / 3
+    assert np.mean(means[-3:]) < means[0] / times
 
 
 @SAMPLERS
 def test_where_all_diverge_it_goes_on(sampler):
-    steps = rehearse(from_optuna(sampler)(MIXED, trials=40, epochs=1), lambda plan: np.full(14, np.nan, np.float32))
+    steps = run(from_optuna(sampler)(MIXED, trials=40, epochs=1), lambda plan: np.full(14, np.nan, np.float32))
     assert len(points_of(steps)) == 40
 
 
@@ -133,8 +172,8 @@ def test_a_search_that_is_stopped_goes_on_as_if_it_never_was(tmp_path, sampler):
 
 
 def test_more_trials_follow_on_those_there_were():
-    first = rehearse(from_optuna(TPE)(NUMBERS, trials=40, epochs=1))
-    longer = rehearse(from_optuna(TPE)(NUMBERS, trials=60, epochs=1, earlier=(40,)))
+    first = run(from_optuna(TPE)(NUMBERS, trials=40, epochs=1))
+    longer = run(from_optuna(TPE)(NUMBERS, trials=60, epochs=1, earlier=(40,)))
     np.testing.assert_array_equal(points_of(longer)[:40], points_of(first))
     assert len(points_of(longer)) == 60
 
@@ -144,21 +183,21 @@ def test_more_trials_follow_on_those_there_were():
 
 def test_the_seed_follows_from_the_key_unless_the_sampler_has_its_own():
     made, with_seed = (from_optuna(each)(NUMBERS, trials=40, epochs=1) for each in (TPE, TPE(seed=3)))
-    assert not np.array_equal(points_of(rehearse(made, seed=0)), points_of(rehearse(made, seed=1)))
-    np.testing.assert_array_equal(points_of(rehearse(with_seed)), points_of(rehearse(with_seed, seed=1)))
+    assert not np.array_equal(points_of(run(made, seed=0)), points_of(run(made, seed=1)))
+    np.testing.assert_array_equal(points_of(run(with_seed)), points_of(run(with_seed, seed=1)))
     by_hand = from_optuna(lambda seed: TPE(seed=3))(NUMBERS, trials=40, epochs=1)
-    np.testing.assert_array_equal(points_of(rehearse(with_seed)), points_of(rehearse(by_hand)))
+    np.testing.assert_array_equal(points_of(run(with_seed)), points_of(run(by_hand)))
 
 
 def test_a_sampler_that_is_given_stays_as_it_is():
     sampler = TPE(seed=3)
-    first = rehearse(started_anew(sampler, axes=NUMBERS, trials=40, epochs=1))
-    again = rehearse(started_anew(sampler, axes=NUMBERS, trials=40, epochs=1))
+    first = run(started_anew(sampler, axes=NUMBERS, trials=40, epochs=1))
+    again = run(started_anew(sampler, axes=NUMBERS, trials=40, epochs=1))
     np.testing.assert_array_equal(points_of(first), points_of(again))
 
 
 def test_points_are_centres_of_levels_and_lie_inside_the_cube():
-    steps = rehearse(from_optuna(TPE)(MIXED, trials=64, epochs=1), lambda plan: -np.asarray(plan.points).sum(axis=1))
+    steps = run(from_optuna(TPE)(MIXED, trials=64, epochs=1), lambda plan: -np.asarray(plan.points).sum(axis=1))
     points = points_of(steps)
     assert points.dtype == np.float32
     assert points.min() >= 0
@@ -187,7 +226,7 @@ def test_its_last_plan_is_empty_and_equal_arguments_give_the_same_strategy():
 
 def test_optuna_is_as_talkative_afterwards_as_it_was(capfd):
     optuna.logging.set_verbosity(optuna.logging.INFO)
-    rehearse(from_optuna(CMA_ES)(MIXED, trials=40, epochs=1))
+    run(from_optuna(CMA_ES)(MIXED, trials=40, epochs=1))
     assert optuna.logging.get_verbosity() == optuna.logging.INFO
     assert capfd.readouterr() == ("", "")
 

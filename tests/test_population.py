@@ -105,11 +105,29 @@ def test_parents_are_drawn_from_all_of_the_best():
     assert len(set(parents)) > 2
 
 
-@pytest.mark.parametrize("finite", [0, 1, 3])
-def test_who_diverged_is_a_parent_only_where_all_have(finite):
-    steps = run(88, score=lambda plan: jnp.where(plan.trial_id < finite, 1.0, jnp.nan))
-    (parents,) = {tuple(set(np.asarray(step.plan.parent)[-1:].tolist())) for step in steps[1:2]}
-    assert set(parents) <= set(range(max(finite, 1)))
+@pytest.mark.parametrize("num_finite", [1, 3])
+def test_who_diverged_is_no_parent(num_finite):
+    _, second, *_ = run(88, score=lambda plan: jnp.where(plan.trial_id < num_finite, 1.0, jnp.nan))
+    parents = np.asarray(second.plan.parent)[-8:]
+    assert set(parents.tolist()) <= set(range(num_finite))
+
+
+def test_where_all_diverged_new_trials_start_afresh_until_one_is_finite():
+    first_finite = 41  # the second of the third generation
+
+    def score(plan: Plan) -> jax.Array:
+        return jnp.where(plan.trial_id >= first_finite, 1.0, jnp.nan)
+
+    first, second, third, fourth, *_ = (step.plan for step in run(88, score=score))
+    assert np.all(np.asarray(first.parent) == FRESH)
+    for plan, budget in ((second, 2), (third, 3)):
+        assert np.asarray(plan.parent)[-8:].tolist() == [FRESH] * 8
+        assert np.asarray(plan.budget)[-8:].tolist() == [budget] * 8
+        points = np.asarray(plan.points)[-8:]
+        assert np.ptp(points[:, 0]) > 0.4  # all over the range, where children would lie near one another
+        assert len(np.unique(points[:, 0])) == 8
+    assert FRESH not in fourth.parent
+    assert set(np.asarray(fourth.parent)[-8:].tolist()) <= set(range(first_finite, 48))
 
 
 # Where a child lies
@@ -161,8 +179,19 @@ def test_it_comes_closer_to_the_best():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"generations": 0}, {"quantile": 0.5}, {"quantile": 0.0}, {"step": 0.0}, {"step": 1.5}]
+    "wrong",
+    [
+        {"generations": 0},
+        {"quantile": 0.5},
+        {"quantile": 0.0},
+        {"quantile": "0.25"},
+        {"step": 0.0},
+        {"step": 1.5},
+        {"step": None},
+        {"step": True},
+    ],
 )
+@pytest.mark.usefixtures("as_users_call")
 def test_wrong_settings_are_refused_with_one_that_works(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=rf"{name}=.*Write for example {name}="):

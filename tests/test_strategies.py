@@ -174,7 +174,7 @@ def test_the_box_keeps_a_twentieth_of_every_side():
 
 
 def test_the_box_grows_again_where_a_better_trial_lies_outside():
-    leaders = Leaders(jnp.arange(2), jnp.zeros(2), jnp.array([[0.1], [0.6]]))
+    leaders = Leaders(jnp.arange(2), jnp.ones(2, jnp.int32), jnp.zeros(2), jnp.array([[0.1], [0.6]]))
     grown = Box(jnp.array([128]), jnp.array([32])).around(leaders, (RATE,))
     low, side = int(grown.low[0]), int(grown.side[0])
     assert low / CELLS == pytest.approx(0.1, abs=1 / CELLS)
@@ -192,7 +192,7 @@ zoomed = jax.jit(lambda box, leaders: box.around(leaders, AXES))
 )
 def test_the_leaders_are_in_the_box_whole_levels_and_all(points, side, shift):
     before = Box(*(jnp.full(len(AXES), cells, jnp.int32) for cells in (round(shift * (CELLS - side)), side)))
-    box = zoomed(before, Leaders(jnp.arange(4), jnp.zeros(4), jnp.asarray(points)))
+    box = zoomed(before, Leaders(jnp.arange(4), jnp.ones(4, jnp.int32), jnp.zeros(4), jnp.asarray(points)))
     low, end = np.asarray(box.low), np.asarray(box.low + box.side)
     assert np.all((low >= 0) & (end <= CELLS))
     assert np.all(end - low >= max(NARROWEST, side / 2))
@@ -314,6 +314,7 @@ def test_an_unknown_name_is_refused_with_advice(name, advice):
         (lambda: coarse_to_fine(exploration=1.0), "exploration=1.0"),
         (lambda: coarse_to_fine(exploration=-0.1), "exploration=-0.1"),
         (lambda: coarse_to_fine(exploration=float("nan")), "exploration=nan"),
+        (lambda: coarse_to_fine(exploration="0.1"), "exploration='0.1'"),  # pyright: ignore[reportArgumentType]
         (lambda: random(round_size=0), "round_size=0"),
         (lambda: sobol(round_size=0), "round_size=0"),
         (lambda: successive_halving(eta=1), "eta=1"),
@@ -330,6 +331,7 @@ def test_an_unknown_name_is_refused_with_advice(name, advice):
         (lambda: grid()((), trials=1, epochs=1), "grid() got no axes"),
     ],
 )
+@pytest.mark.usefixtures("as_users_call")
 def test_what_cannot_be_is_refused_before_anything_runs(call, written):
     with pytest.raises(ValueError, match=r"must|nothing to try|no trial trains") as refusal:
         call()

@@ -28,15 +28,16 @@ def babysit(day: int = 1, up: float | int = 1.25, down: float | int = 0.5, look_
 
     A day is a few epochs, and a trial: it starts from the weights and the optimizer's state that another day ended
     with, its ``parent``, and changes the learning rate or the momentum at most. The first day starts fresh, where
-    ``start=[{"learning_rate": ...}]`` says, or at defaults. The second tries it again at an eighth of the rate, and so
-    on, ever lower, while that is better. After good days the learning rate goes up, each time that this helps by
-    a factor whose logarithm is twice as large; on a plateau it goes down, and momentum up; a change that does not help
-    is undone, and after a day that went wrong the best one is returned to. When nothing helps any more, a network is
-    begun from the first weights again, near the learning rate that served best. The rule is
+    ``start=[{"learning_rate": ...}]`` says, or at defaults. The second tries it again at ``down ** 3`` of the rate, by
+    default an eighth, and so on, ever lower, while that is better. After good days the learning rate goes up, each time
+    that this helps by a factor whose logarithm is twice as large; on a plateau it goes down, and momentum up; a change
+    that does not help is undone, and after a day that went wrong the best one is returned to. When nothing helps any
+    more, a network is begun from the first weights again, near the learning rate that served best. The rule is
     ``vtune.strategies.panda.decide``.
 
-    The search ends when its ``trials``, the days, are spent, or when a day would pass ``epochs``. It ranks trials of
-    equal budgets alone, so the last days go to training the best network for as long as any other. Use it with
+    The search ends when its ``trials``, the days, are spent, or when a day would pass ``epochs``, which leaves at most
+    ``trials - epochs // day`` of them unspent. It ranks trials of equal budgets alone, so the last days go to training
+    the best network for as long as any other. A search that is continued goes on from before those days. Use it with
     ``select="best_epoch"``: the curves of a day begin with those of the days that led to it, so that day is then ranked
     first, and its best epoch is the best of them all.
 
@@ -84,6 +85,7 @@ class _State(NamedTuple):
         scores: of each day.
         num_days: how many were told.
         closing: the last of the closing days; ``FRESH`` before them.
+        stage: the search before it was continued, or how many times it has been.
     """
 
     watch: Watch
@@ -92,6 +94,7 @@ class _State(NamedTuple):
     scores: Float[Array, " days"]
     num_days: Int[Array, ""]
     closing: Int[Array, ""]
+    stage: Int[Array, ""]
 
     def best(self) -> Int[Array, ""]:
         """Returns the day with the best score, of several the longest trained one."""
@@ -107,7 +110,7 @@ class _Offer(NamedTuple):
 
     Attributes:
         watch: what the rule has done before them.
-        is_closing: whether the best network is trained on, so that none was trained for longer.
+        is_closing: whether the best network is trained on till the end, so that none was trained for longer.
         is_open: whether there is anything left to train.
     """
 
@@ -134,11 +137,11 @@ def _babysit(
     def init(key: Key[Array, ""]) -> _State:
         points, nobody = jnp.tile(jnp.asarray(moves.defaults)[None], (trials, 1)), jnp.int32(FRESH)
         unknown = jnp.full(trials, jnp.inf, jnp.float32)
-        return _State(panda.start(), points, jnp.zeros(trials, jnp.int32), unknown, jnp.int32(0), nobody)
+        return _State(panda.start(), points, jnp.zeros(trials, jnp.int32), unknown, jnp.int32(0), nobody, jnp.int32(0))
 
     def offer(state: _State) -> _Offer:
         best = jnp.where(state.closing == FRESH, state.best(), state.closing)
-        left, longest = trials - state.num_days, jnp.max(state.budgets)
+        left, longest = jnp.asarray(stages, jnp.int32)[state.stage] - state.num_days, jnp.max(state.budgets)
         lacking, following = longest - state.budget(best), state.budget(state.watch.origin) + day
         is_too_long, spare = following > epochs, left - jnp.minimum(left, look_ahead)
         is_late = jnp.maximum(lacking, longest - following) > spare * day
@@ -148,13 +151,23 @@ def _babysit(
         return _Offer(
             watch=jax.tree.map(lambda on, own: jnp.where(is_closing, on, own), going_on, watches),
             is_closing=is_closing,
-            is_open=(left > 0) & ((lacking > 0) | ~is_closing),
+            is_open=(left > 0) & ((state.budget(best) + day <= epochs) | ~is_closing),
         )
+
+    def continued(state: _State) -> _State:
+        """Returns the state in the first stage in which a day is left."""
+        for _ in stages[1:]:
+            is_over = ~offer(state).is_open & (state.stage < len(stages) - 1)
+            state = state._replace(
+                stage=state.stage + is_over.astype(jnp.int32), closing=jnp.where(is_over, FRESH, state.closing)
+            )
+        return state
 
     def ask(key: Key[Array, ""], state: _State) -> Plan:
         watch, is_closing, is_open = offer(state)
         trial_id, is_alone = state.num_days + lane, is_closing | (state.num_days == 0)
-        active = is_open & (trial_id < trials) & ((lane == 0) | ~is_alone)
+        end = jnp.asarray(stages, jnp.int32)[state.stage]
+        active = is_open & (trial_id < end) & ((lane == 0) | ~is_alone)
         nobody = jnp.full(look_ahead, FRESH, jnp.int32)
         return Plan(
             trial_id=jnp.where(active, trial_id, nobody),
@@ -168,7 +181,8 @@ def _babysit(
         (watch, is_closing, _), ranked = offer(state), worst_last(scores, plan.active)
         best = jnp.argmin(ranked).astype(jnp.int32)
         ours = jax.tree.map(lambda column: column[best], watch)._replace(day=state.num_days + best)
-        _, following = panda.decide(ours, ranked[best], rules)
+        _, decided = panda.decide(ours, ranked[best], rules)
+        following = jax.tree.map(lambda old, new: jnp.where(is_closing, old, new), state.watch, decided)
         place = jnp.where(plan.active, plan.trial_id, trials)
         num_days = state.num_days + jnp.sum(plan.active, dtype=jnp.int32)
         told = _State(
@@ -178,8 +192,9 @@ def _babysit(
             scores=state.scores.at[place].set(ranked, mode="drop"),
             num_days=num_days,
             closing=jnp.where(is_closing, state.num_days, FRESH),
+            stage=state.stage,
         )
-        return jax.tree.map(lambda new, old: jnp.where(jnp.any(plan.active), new, old), told, state)
+        return jax.tree.map(lambda new, old: jnp.where(jnp.any(plan.active), new, old), continued(told), state)
 
     return Strategy(init, ask, tell, done=lambda state: ~offer(state).is_open, max_lanes=look_ahead, keeps="all")
 

@@ -1,7 +1,7 @@
 """Strategies made of strategies: one after another, and tier after tier."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -13,10 +13,10 @@ from jax import Array
 from jax.core import Tracer
 from jaxtyping import Bool, Float, Int, Key, PyTree
 
-from vtune.defaults import TIERS
+from vtune.defaults import TIERS, is_number
 from vtune.protocols import FRESH, Axis, Plan, Strategy, StrategyFactory
 from vtune.strategies.boxes import LAST
-from vtune.strategies.factories import Factory, checked_factory
+from vtune.strategies.factories import CALL, Factory, checked_factory
 from vtune.strategies.leaders import Leaders
 from vtune.strategies.zoom import coarse_to_fine
 
@@ -42,7 +42,7 @@ def chain(*factories: StrategyFactory, shares: Sequence[int | float] | None = No
         A factory ``(axes, trials, epochs) -> Strategy``.
 
     Raises:
-        TypeError: for what is no strategy.
+        TypeError: for what is no strategy, or cannot be hashed.
         ValueError: for no strategies, or shares that are not one positive number a strategy.
 
     Example:
@@ -53,7 +53,8 @@ def chain(*factories: StrategyFactory, shares: Sequence[int | float] | None = No
     if not factories:
         raise ValueError("chain() got no strategies. Write chain(vtune.strategies.sobol(), ...).")
     for factory in factories:
-        checked_factory(f"chain({factory!r})", factory)
+        is_list = isinstance(factory, list | tuple)
+        _check_part(f"chain({factory!r})", factory, advice=f"Write chain(*{factory!r})" if is_list else CALL)
     return Factory("chain", _chain, {"shares": _checked_shares(shares, len(factories), "strategies")}, factories)
 
 
@@ -173,16 +174,30 @@ def split(trials: int, shares: Sequence[int | float]) -> list[int]:
     return [end - start for start, end in pairwise((0, *ends))]
 
 
+def _check_part(written: str, factory: Any, advice: str = CALL) -> None:
+    """Refuses what is no strategy, or not to be kept by.
+
+    Raises:
+        TypeError: for such a one.
+    """
+    if isinstance(factory, str):
+        advice = "A name alone is taken by search(). Write for example vtune.strategies.random()"
+    checked_factory(written, factory, advice)
+    if not isinstance(factory, Hashable):
+        raise TypeError(f"{written} cannot be hashed, and strategies are remembered by it. Write a function.")
+
+
 def _checked_shares(shares: Sequence[int | float] | None, count: int, of_what: str) -> tuple[int | float, ...] | None:
     if shares is None:
         return None
-    if len(shares) != count or not all(share > 0 and math.isfinite(share) for share in shares):
+    written = shares if isinstance(shares, Sequence) else ()
+    if len(written) != count or not all(is_number(share) and 0 < share < math.inf for share in written):
         example = (2,) + (1,) * (count - 1)
         raise ValueError(
             f"shares={shares!r}: there are {count} {of_what}, and each needs a number above 0, which are weighed "
             f"against one another. Write for example shares={example}."
         )
-    return tuple(shares)
+    return tuple(written)
 
 
 # Tier after tier
@@ -210,7 +225,7 @@ def tiered(inner: StrategyFactory | None = None, shares: Sequence[int | float] |
         A factory ``(axes, trials, epochs) -> Strategy``.
 
     Raises:
-        TypeError: for an ``inner`` that is no strategy.
+        TypeError: for an ``inner`` that is no strategy, or cannot be hashed.
         ValueError: for shares that are not four positive numbers.
 
     Example:
@@ -219,7 +234,7 @@ def tiered(inner: StrategyFactory | None = None, shares: Sequence[int | float] |
         10
     """
     if inner is not None:
-        checked_factory(f"inner={inner!r}", inner)
+        _check_part(f"inner={inner!r}", inner)
     return Factory("tiered", _tiered, {"inner": inner, "shares": _checked_shares(shares, len(_ALL_TIERS), "tiers")})
 
 

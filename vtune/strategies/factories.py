@@ -58,13 +58,17 @@ class Factory:
         return f"{self.name}({', '.join(written)})"
 
 
-def checked_factory(written: str, factory: Any, advice: str = "Call what makes one") -> StrategyFactory:
+CALL = "Call what makes one, vtune.strategies.coarse_to_fine(rounds=4)"
+"""What to do instead of handing in what is no strategy."""
+
+
+def checked_factory(written: str, factory: Any, advice: str = CALL) -> StrategyFactory:
     """Returns what the user wrote for a strategy, if it is one.
 
     Args:
         written: the argument as the user wrote it, quoted in the message.
         factory: its value.
-        advice: what to do instead, before the example.
+        advice: what to do instead.
 
     Raises:
         TypeError: for what is no strategy, such as the function that makes one.
@@ -72,7 +76,5 @@ def checked_factory(written: str, factory: Any, advice: str = "Call what makes o
     try:
         signature(factory).bind((), trials=1, epochs=1)
     except (TypeError, ValueError) as error:  # vtune.strategies.random, say, which is not a strategy but makes one
-        raise TypeError(
-            f"{written} is not one ({error}). {advice}, vtune.strategies.coarse_to_fine(rounds=4)."
-        ) from error
+        raise TypeError(f"{written} is no strategy ({error}). {advice}.") from error
     return factory

@@ -13,13 +13,17 @@ from vtune.protocols import FRESH, Plan
 class Leaders(NamedTuple):
     """A fixed number of trials, the best first; places that no finite trial has taken hold an infinite score.
 
+    Scores of different budgets are not compared: a finite trial that was offered more epochs is the better one.
+
     Attributes:
         trial_id: whose place it is.
+        budgets: epochs that the trial was offered for its score; 0 where that is infinite.
         scores: lower is better.
         points: where in the unit cube the trial lies; NaN for a parameter that it did not use.
     """
 
     trial_id: Int[Array, " places"]
+    budgets: Int[Array, " places"]
     scores: Float[Array, " places"]
     points: Float[Array, "places axes"]
 
@@ -28,15 +32,17 @@ class Leaders(NamedTuple):
         """Returns a table with every place free."""
         return cls(
             trial_id=jnp.full(places, FRESH, jnp.int32),
+            budgets=jnp.zeros(places, jnp.int32),
             scores=jnp.full(places, jnp.inf, jnp.float32),
             points=jnp.zeros((places, num_axes), jnp.float32),
         )
 
     def after(self, plan: Plan, scores: Float[Array, " lanes"]) -> "Leaders":
-        """Returns the table with the trials of a plan taken in; equal scores rank by trial id."""
-        newcomers = Leaders(plan.trial_id, worst_last(scores, plan.active), plan.points)
+        """Returns the table with the trials of a plan taken in; equal scores of a budget rank by trial id."""
+        scores = worst_last(scores, plan.active)
+        newcomers = Leaders(plan.trial_id, jnp.where(jnp.isfinite(scores), plan.budget, 0), scores, plan.points)
         everyone = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), self, newcomers)
-        order = jnp.lexsort((everyone.trial_id, everyone.scores))[: len(self.scores)]
+        order = jnp.lexsort((everyone.trial_id, everyone.scores, -everyone.budgets))[: len(self.scores)]
         return jax.tree.map(lambda column: column[order], everyone)
 
     def known(self) -> Bool[Array, "places axes"]:

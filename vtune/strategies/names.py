@@ -58,5 +58,5 @@ def factory_of(strategy: Any) -> StrategyFactory:
         TypeError: for what is no strategy, such as the function that makes one.
     """
     factory = by_name(strategy) if isinstance(strategy, str) else strategy
-    advice = "Write a name, 'coarse_to_fine', or call what makes it"
+    advice = "Write a name, 'coarse_to_fine', or call what makes it, vtune.strategies.coarse_to_fine(rounds=4)"
     return checked_factory(f"strategy={strategy!r}", factory, advice)

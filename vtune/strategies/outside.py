@@ -45,8 +45,9 @@ def from_optuna(sampler: Any, round_size: int = 16) -> Factory:
     The sampler works on the unit cube of the space's scales: it sees a number from 0 to 1 for each parameter, the level
     for one of up to 32 equally wide ones, and a category for an unordered one; a level stands for its centre. It learns
     of a round's scores when all of them are there, so smaller rounds are better used and train fewer trials at once. A
-    trial that diverged is failed to Optuna, from which its samplers learn nothing. A parameter that a trial did not use
-    keeps the value that was suggested, as samplers such as CMA-ES give up where a parameter is missing.
+    trial that diverged is a pruned one to Optuna: TPE ranks it last, and CMA-ES, which ranks complete ones, leaves it
+    out. A parameter that a trial did not use keeps the value that was suggested, as samplers such as CMA-ES give up
+    where a parameter is missing.
 
     A resumed study suggests the same trials again and tells them the recorded points and scores, which count, so that
     it goes on with the same bits as far as the sampler is a function of its seed and its trials. Those of Optuna are,
@@ -189,7 +190,7 @@ def _ended(trials: tuple[Any, ...], told: _Told, axes: tuple[Axis, ...]) -> Iter
             for axis, coordinate in zip(axes, point, strict=True)
         }
         yield optuna.trial.create_trial(
-            state=states.FAIL if score is None else states.COMPLETE,
+            state=states.PRUNED if score is None else states.COMPLETE,
             value=score,
             params=ran,
             distributions=trial.distributions,

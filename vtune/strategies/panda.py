@@ -105,7 +105,7 @@ class Watch(NamedTuple):
         given_up: how many networks in a row were given up without a record.
         kept: the score of the day that is gone on from.
         kept_day: its number.
-        noise: a running mean of how far scores rose on days without a change.
+        noise: a running mean of how far scores moved, up or down, on days without a change that did not go wrong.
         good: how many days in a row were better than the one before, since the last nudge; -1 to wait a day.
         bad: how many in a row were not.
         failed: how many in a row went wrong.
@@ -201,14 +201,15 @@ def _taken_in(watch: Watch, score: Float[Array, ""], day: _Day) -> Watch:
     """Returns the watch with the day in it."""
     is_trial = day.nudged | day.probes
     is_best, is_kept = ~day.has_failed & (score < watch.best), day.is_better | ~(day.has_failed | is_trial)
-    rise = jnp.where(is_kept & ~is_trial & (score > watch.kept), score - watch.kept, 0)
-    noise = jnp.where(watch.noise > 0, watch.noise + (rise - watch.noise) / 4, rise)
+    is_ordinary = ~(day.has_failed | is_trial) & jnp.isfinite(watch.kept)
+    moved = jnp.where(is_ordinary, jnp.abs(score - watch.kept), 0)
+    noise = jnp.where(watch.noise > 0, watch.noise + (moved - watch.noise) / 4, moved)
     return watch._replace(
         best=jnp.where(is_best, score, watch.best),
         best_day=jnp.where(is_best, watch.day, watch.best_day),
         kept=jnp.where(is_kept, score, watch.kept),
         kept_day=jnp.where(is_kept, watch.day, watch.kept_day),
-        noise=jnp.where(rise > 0, noise, watch.noise),
+        noise=jnp.where(moved > 0, noise, watch.noise),
         good=jnp.where(day.is_better, jnp.where(is_trial, 1, watch.good + 1), 0),
         bad=jnp.where(day.is_better | is_trial, 0, watch.bad + 1),
         failed=jnp.where(day.has_failed, watch.failed + 1, jnp.where(day.is_better, 0, watch.failed)),

@@ -15,6 +15,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from vtune.arguments import check_count
+from vtune.defaults import is_number
 from vtune.protocols import FRESH, Axis, Plan, Strategy
 from vtune.space import sample_points
 from vtune.strategies.boxes import GRID
@@ -39,8 +40,9 @@ def population_based(generations: int = 8, quantile: float = 0.25, step: float =
 
     The trials are those of the first generation and all that come later: the first has the most with which no more are
     needed than there are, and where some are left over, the earliest generations replace one more each. Equal scores
-    rank by trial id. Trials that diverged rank last and are parents only where all have; more of them than are replaced
-    stay in, frozen. A search that is continued starts another population.
+    rank by trial id. Trials that diverged rank last and are never parents; where all have, the new trials start from
+    new weights, at points drawn from the whole cube. More of those that diverged than are replaced stay in, frozen. A
+    search that is continued starts another population.
 
     Source: Jaderberg et al. (2017), "Population Based Training of Neural Networks", arXiv:1711.09846, with truncation
     selection. Departures: members are compared at the end of a generation, all at once; steps are taken in the unit
@@ -63,12 +65,12 @@ def population_based(generations: int = 8, quantile: float = 0.25, step: float =
         32
     """
     check_count("generations", generations, least=1, example=8)
-    if not 0 < quantile < 0.5:
+    if not (is_number(quantile) and 0 < quantile < 0.5):
         raise ValueError(
             f"quantile={quantile!r}: the share that is replaced must lie between 0 and 0.5, so that nobody is among "
             "both the best and the worst. Write for example quantile=0.25."
         )
-    if not 0 < step <= 1:
+    if not (is_number(step) and 0 < step <= 1):
         raise ValueError(
             f"step={step!r}: a coordinate moves by a share of its edge, above 0 and up to 1. Write for example "
             "step=0.1."
@@ -125,7 +127,7 @@ class _State(NamedTuple):
         points: where the members lie.
         parent_id: of the best, who may be a parent.
         parent_points: where they lie.
-        num_parents: how many of these may.
+        num_parents: how many of these may, as the finite ones; none before the first generation.
     """
 
     generation: Int[Array, ""]
@@ -144,19 +146,21 @@ def _population(sizes: Sizes, axes: tuple[Axis, ...], epochs: int, step: float) 
 
     def init(key: Key[Array, ""]) -> _State:
         points = jnp.zeros((sizes.members, len(axes)), jnp.float32)
-        return _best_of(sizes, jnp.int32(0), jnp.asarray(lane), points, jnp.zeros(sizes.members, jnp.float32))
+        nobody = jnp.full(sizes.members, jnp.inf, jnp.float32)
+        return _best_of(sizes, jnp.int32(0), jnp.asarray(lane), points, nobody)
 
     def ask(key: Key[Array, ""], state: _State) -> Plan:
         is_first, is_over = state.generation == 0, state.generation >= generations
-        is_new = lane >= sizes.members - jnp.asarray(replaced)[state.generation]
+        is_new = is_first | (lane >= sizes.members - jnp.asarray(replaced)[state.generation])
+        is_child = is_new & (state.num_parents > 0)
         drawn = sample_points(jax.random.fold_in(key, _POINT), state.trial_id, len(axes))
-        place = _integers(key, _PARENT, state.trial_id, (), 0, state.num_parents)
+        place = _integers(key, _PARENT, state.trial_id, (), 0, jnp.maximum(state.num_parents, 1))
         moved = _explored(key, state.trial_id, state.parent_points[place], drawn, axes, step)
-        parent = jnp.where(is_new, state.parent_id[place], state.trial_id)
+        parent = jnp.where(is_child, state.parent_id[place], jnp.where(is_new, FRESH, state.trial_id))
         return Plan(
             trial_id=jnp.where(is_over, FRESH, state.trial_id),
-            parent=jnp.where(is_over | is_first, FRESH, parent),
-            points=jnp.where(is_first, drawn, jnp.where(is_new[:, None], moved, state.points)),
+            parent=jnp.where(is_over, FRESH, parent),
+            points=jnp.where(is_child[:, None], moved, jnp.where(is_new[:, None], drawn, state.points)),
             budget=jnp.full(sizes.members, jnp.asarray([*budgets, epochs], jnp.int32)[state.generation]),
             active=jnp.broadcast_to(~is_over, sizes.members),
         )
@@ -188,10 +192,10 @@ def _best_of(
     points: Float[Array, "members axes"],
     scores: Float[Array, " members"],
 ) -> _State:
-    """Returns the state in which these are the members, and the best of them may be parents."""
+    """Returns the state in which these are the members, and the best of them, where finite, may be parents."""
     best = jnp.lexsort((trial_id, scores))[: sizes.parents]
     num_finite = jnp.sum(jnp.isfinite(scores[best]), dtype=jnp.int32)
-    return _State(generation, trial_id, points, trial_id[best], points[best], jnp.maximum(num_finite, 1))
+    return _State(generation, trial_id, points, trial_id[best], points[best], num_finite)
 
 
 def _explored(

@@ -26,6 +26,10 @@ def asha(eta: int = 3, least: int | None = None, width: int | None = None, lag: 
     Equal scores rank by trial id; a trial that diverged is never promoted. New trials of a search that is continued
     compete with the old ones.
 
+    Filling up costs epochs, most of them at the highest levels: with 243 trials, 81 epochs and the default width it
+    trains 16 trials to the end and 1779 epochs in all, where halving trains 3 to the end and 891. A smaller ``width``
+    fills less: 8 trains 8 to the end and 1331 epochs.
+
     Up to ``lag`` plans may be open while another is asked for, so that a device need not wait for a straggler.
     Decisions look at nothing but what has been told, so they do not depend on how many devices there are. With one
     device plain halving is as fast.

@@ -8,6 +8,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from vtune.arguments import check_count
+from vtune.defaults import is_number
 from vtune.protocols import Axis, Plan, Strategy
 from vtune.space import sample_points
 from vtune.strategies.boxes import Box, draw_categories
@@ -57,7 +58,7 @@ def coarse_to_fine(rounds: int = 4, keep: int | None = None, exploration: float 
     check_count("rounds", rounds, least=1, example=4)
     if keep is not None:
         check_count("keep", keep, least=2, example=4)
-    if not 0 <= exploration < 1:
+    if not (is_number(exploration) and 0 <= exploration < 1):
         raise ValueError(
             f"exploration={exploration!r}: the share of a round must lie in [0, 1), as with all of it on the whole box "
             f"nothing zooms. Write for example exploration=0.125, or use random()."
