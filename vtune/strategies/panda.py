@@ -103,9 +103,10 @@ class Watch(NamedTuple):
         record: the lowest score of those before: of networks that were given up.
         record_born: the first day of that one.
         given_up: how many networks in a row were given up without a record.
-        kept: the score of the day that is gone on from.
+        kept: the lowest score on the way to the day that is gone on from; a day is good if it is below.
         kept_day: its number.
-        noise: a running mean of how far scores moved, up or down, on days without a change that did not go wrong.
+        noise: a running mean of how far from there scores were, above or below, on days without a change that did not
+            go wrong.
         good: how many days in a row were better than the one before, since the last nudge; -1 to wait a day.
         bad: how many in a row were not.
         failed: how many in a row went wrong.
@@ -207,7 +208,7 @@ def _taken_in(watch: Watch, score: Float[Array, ""], day: _Day) -> Watch:
     return watch._replace(
         best=jnp.where(is_best, score, watch.best),
         best_day=jnp.where(is_best, watch.day, watch.best_day),
-        kept=jnp.where(is_kept, score, watch.kept),
+        kept=jnp.where(is_kept, jnp.minimum(score, watch.kept), watch.kept),
         kept_day=jnp.where(is_kept, watch.day, watch.kept_day),
         noise=jnp.where(moved > 0, noise, watch.noise),
         good=jnp.where(day.is_better, jnp.where(is_trial, 1, watch.good + 1), 0),
