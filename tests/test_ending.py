@@ -99,13 +99,16 @@ def test_time_is_left_for_the_finals_or_they_are_left_out(clock, monkeypatch):
     assert any(line.startswith("finals: none, as there is no time left") for line in told.lines)
 
 
-def test_a_strategy_that_continues_trials_may_run_out_of_time_too(tmp_path, clock):
-    halving = {"strategy": successive_halving(), "trials": 9, "epochs": 9, "finalists": 0}
-    study = search(time_budget=40, folder=tmp_path, **halving)
+@pytest.mark.parametrize("ending", [{"time_budget": 40}, {"target_score": 0.0}])
+def test_a_strategy_that_continues_trials_may_end_early_too(tmp_path, clock, monkeypatch, ending):
+    monkeypatch.setattr("vtune.finals.expected_seconds", lambda study, number: 0.0)
+    halving = {"strategy": successive_halving(), "trials": 9, "epochs": 9, "finalists": 2}
+    study = search(folder=tmp_path, **ending, **halving)
     assert 0 < len(study.trials) <= 9
     assert study.trials["budget"].max() < 9
-    whole = search(**halving)
-    assert search(folder=tmp_path, **halving).table.seed_curves.equals(whole.table.seed_curves)
+    whole, again = search(**halving), search(folder=tmp_path, **halving)
+    assert again.table.seed_curves.equals(whole.table.seed_curves)
+    assert again.finalists.equals(whole.finalists)  # and not those of the short trainings
 
 
 @pytest.mark.parametrize(("written", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), (5, 5), ("1.5 h", 5400)])

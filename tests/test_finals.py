@@ -75,7 +75,7 @@ def test_finalists_change_no_trial(study):
 
 def test_with_several_seeds_a_trial_the_finals_take_others(study):
     twice = search(seeds_per_trial=2)
-    assert {seed for _, seed in twice.final_scores} == set(range(2, seeds_taken(2)))
+    assert {seed for _, seed, _ in twice.final_scores} == set(range(2, seeds_taken(2)))
 
 
 def test_an_epoch_that_was_chosen_is_the_epoch_that_is_measured():

@@ -128,17 +128,17 @@ def _seeds(seeds_per_trial: int) -> tuple[range, range]:
 
 def _scores(study: Study, trial_ids: Sequence[int], seeds: Iterable[int]) -> np.ndarray:
     """Returns one score a trial and seed, NaN where it diverged."""
-    wanted = [(trial_id, seed) for trial_id in trial_ids for seed in seeds]
-    new = [study.training(trial_id)._replace(seed_index=seed) for trial_id, seed in wanted]
-    new = [training for training in new if (training.trial_id, training.seed_index) not in study.final_scores]
+    trainings = [study.training(trial_id) for trial_id in trial_ids]
+    wanted = [training._replace(seed_index=seed) for training in trainings for seed in seeds]
+    new = [training for training in wanted if training.end not in study.final_scores]
 
     def record(done: ChunkResult) -> None:
         for place, training in enumerate(done.chunk.trainings):
             last = study.parts.objective._replace(select="last", patience=None)  # what is ranked ends them
             score, _ = last.outcome(done.curves[place].astype(np.float64))
-            study.final_scores[training.trial_id, training.seed_index] = score
+            study.final_scores[training.end] = score
         study.save()
 
     if new:
         study.executor.train(new, record)
-    return np.array([study.final_scores[of] for of in wanted]).reshape(len(trial_ids), -1)
+    return np.array([study.final_scores[training.end] for training in wanted]).reshape(len(trial_ids), -1)
