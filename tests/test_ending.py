@@ -40,7 +40,7 @@ class Told(Silent):
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("vtune.loop.time.perf_counter", clock)
+    monkeypatch.setattr("vtune.saves.time.perf_counter", clock)
     return clock
 
 

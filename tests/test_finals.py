@@ -9,8 +9,9 @@ from tests.laws.population import digits
 from vtune.finals import NUM_SEEDS, number_of_finalists, seeds_taken, winner_of
 from vtune.progress import Silent
 from vtune.protocols import Leg, Training
-from vtune.results.store import read_folder
+from vtune.results.store import Folder, read_folder
 from vtune.strategies import random
+from vtune.training.worker import Worker
 
 SPACE = {"learning_rate": vtune.loguniform(1e-3, 1e25), "hidden": vtune.choice([4, 8]), "layers": 1}
 
@@ -105,6 +106,47 @@ def test_the_folder_keeps_them(tmp_path, study, monkeypatch):
     pd.testing.assert_frame_equal(once_more.finalists, study.finalists)
     pd.testing.assert_frame_equal(read_folder(tmp_path).finalists, study.finalists)
     assert search(folder=tmp_path, finalists=0).finalists.empty
+
+
+class Breaks(Silent):
+    """Counts how often a folder is written during the finals, and interrupts them after so many chunks."""
+
+    def __init__(self, monkeypatch, folder, after):
+        self.chunks = self.writes = 0
+        self.searched = {}
+        train, write = Worker.train, Folder.write
+
+        def counted(*arguments):
+            self.chunks += 1
+            if self.chunks > after:
+                raise KeyboardInterrupt
+            return train(*arguments)
+
+        def written(*arguments):
+            self.writes += 1
+            return write(*arguments)
+
+        def begin():
+            self.searched = read_folder(folder).record
+            monkeypatch.setattr(Worker, "train", counted)
+            monkeypatch.setattr(Folder, "write", written)
+
+        self._begin = begin
+
+    def say(self, line):
+        if line.startswith("finals"):
+            self._begin()
+
+
+def test_the_folder_is_written_now_and_then_and_when_the_finals_are_interrupted(tmp_path, study, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        search(folder=tmp_path, progress=(breaks := Breaks(patched, tmp_path, after=4)))
+    held = read_folder(tmp_path)
+    assert 3 <= len(held.final_scores) <= 12
+    assert breaks.writes == 1
+    assert held.record["seconds"] > breaks.searched["seconds"]
+    again = search(folder=tmp_path)
+    assert again.finalists.equals(study.finalists)
 
 
 def test_where_all_diverge_there_are_no_finals():

@@ -9,6 +9,10 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
+class OutOfTime(Exception):
+    """There is no time left to train."""
+
+
 class Ending(NamedTuple):
     """The rules.
 

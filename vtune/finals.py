@@ -1,7 +1,6 @@
 """The last round of a search: its best trials once more, under seed indices that chose nothing so far."""
 
 import math
-import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from vtune.progress import Progress
 from vtune.protocols import ChunkResult
 from vtune.results.finalists import choose, finalists_table, verify
 from vtune.results.store import Held
+from vtune.saves import Saves
 from vtune.study import Study
 
 NUM_SEEDS = 8
@@ -83,13 +83,14 @@ def hold_finals(study: Study, number: int, progress: Progress, ending: Ending) -
         progress.say("finals: none, as there is no time left for them; the best score is that of the search")
         return
     progress.say(f"finals: the best {len(candidates)} on {NUM_SEEDS} fresh seeds, then the winner on {NUM_SEEDS} more")
-    started, is_maximized = time.perf_counter(), study.table.is_maximized
-    choice = choose(_scores(study, candidates, fresh), is_maximized=is_maximized)
-    (of_winner,) = _scores(study, [candidates[choice.winner]], further)
-    searched = [study.table.result(trial_id).score for trial_id in candidates]
-    study.finalists = finalists_table(candidates, searched, choice, verify(of_winner))
-    study.seconds += time.perf_counter() - started
-    study.save()
+    saves = Saves(study)
+    try:
+        choice = choose(_scores(saves, candidates, fresh), is_maximized=study.table.is_maximized)
+        (of_winner,) = _scores(saves, [candidates[choice.winner]], further)
+        searched = [study.table.result(trial_id).score for trial_id in candidates]
+        study.finalists = finalists_table(candidates, searched, choice, verify(of_winner))
+    finally:  # what is trained is in the folder, also when Ctrl-C or an error ends the finals here
+        saves.write()
 
 
 def winner_of(held: Held) -> int:
@@ -126,8 +127,9 @@ def _seeds(seeds_per_trial: int) -> tuple[range, range]:
     return fresh, range(fresh.stop, fresh.stop + NUM_SEEDS)
 
 
-def _scores(study: Study, trial_ids: Sequence[int], seeds: Iterable[int]) -> np.ndarray:
+def _scores(saves: Saves, trial_ids: Sequence[int], seeds: Iterable[int]) -> np.ndarray:
     """Returns one score a trial and seed, NaN where it diverged."""
+    study = saves.study
     trainings = [study.training(trial_id) for trial_id in trial_ids]
     wanted = [training._replace(seed_index=seed) for training in trainings for seed in seeds]
     new = [training for training in wanted if training.end not in study.final_scores]
@@ -137,7 +139,8 @@ def _scores(study: Study, trial_ids: Sequence[int], seeds: Iterable[int]) -> np.
             last = study.parts.objective._replace(select="last", patience=None)  # what is ranked ends them
             score, _ = last.outcome(done.curves[place].astype(np.float64))
             study.final_scores[training.end] = score
-        study.save()
+        if saves.is_due:
+            saves.write()
 
     if new:
         study.executor.train(new, record)
