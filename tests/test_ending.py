@@ -90,13 +90,27 @@ def test_time_is_left_for_the_finals_or_they_are_left_out(clock, monkeypatch):
     monkeypatch.setattr(
         "vtune.finals.expected_seconds", lambda study, number: 20.0 if number and len(study.table) else 0.0
     )
+    monkeypatch.setattr("vtune.finals._SLACK", 10.0)  # by this clock they take longer
     whole, held = search(time_budget=90), search(time_budget=90, finalists=2)
     assert len(held.trials) < len(whole.trials) < 24
     assert len(held.finalists) == 2
     told = Told()
-    monkeypatch.setattr("vtune.finals.expected_seconds", lambda study, number: 80.0)
+    monkeypatch.setattr("vtune.finals.expected_seconds", lambda study, number: 1000.0)
     assert search(time_budget=90, finalists=2, progress=told).finalists.empty
     assert any(line.startswith("finals: none, as there is no time left") for line in told.lines)
+
+
+def test_finals_that_take_longer_than_was_thought_are_given_up_and_gone_on_with(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr("vtune.finals.expected_seconds", lambda study, number: 0.0)
+    whole = search(trials=4, finalists=2)
+    clock.now = 0.0
+    told = Told()
+    given_up = search(trials=4, finalists=2, time_budget=100, folder=tmp_path, progress=told)
+    assert len(given_up.trials) == 4
+    assert given_up.finalists.empty
+    assert told.lines[-1].startswith("finals: none, as there is no time left")
+    assert 0 < len(read_folder(tmp_path).final_scores) < 24
+    assert search(trials=4, finalists=2, folder=tmp_path).finalists.equals(whole.finalists)
 
 
 @pytest.mark.parametrize("ending", [{"time_budget": 40}, {"target_score": 0.0}])

@@ -6,11 +6,11 @@ import pytest
 
 import vtune
 from tests.laws.population import digits
-from vtune.finals import NUM_SEEDS, number_of_finalists, seeds_taken, winner_of
+from vtune.finals import NUM_SEEDS, expected_seconds, hold_finals, number_of_finalists, seeds_taken, winner_of
 from vtune.progress import Silent
 from vtune.protocols import Leg, Training
 from vtune.results.store import Folder, read_folder
-from vtune.strategies import random
+from vtune.strategies import babysit, random
 from vtune.training.worker import Worker
 
 SPACE = {"learning_rate": vtune.loguniform(1e-3, 1e25), "hidden": vtune.choice([4, 8]), "layers": 1}
@@ -147,6 +147,36 @@ def test_the_folder_is_written_now_and_then_and_when_the_finals_are_interrupted(
     assert held.record["seconds"] > breaks.searched["seconds"]
     again = search(folder=tmp_path)
     assert again.finalists.equals(study.finalists)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"seeds_per_trial": 3}, {"strategy": babysit(day=1), "epochs": 12, "optimizer": "sgd"}],
+    ids=["alone", "with seeds", "lineages"],
+)
+def test_how_long_finals_take_is_told_by_epochs_and_by_all_that_leads_to_them(monkeypatch, changes):
+    epochs, guessed, train, calls = [], [], Worker.train, Worker._calls
+
+    def timed(*arguments):
+        result = train(*arguments)
+        return result._replace(seconds=float(result.curves.shape[1]))  # an epoch takes a second
+
+    def counted(*arguments):
+        for states, part in calls(*arguments):
+            epochs.append(part.shape[1])
+            yield states, part
+
+    def held(study, *rest):
+        guessed.append(expected_seconds(study, 3) * study.executor.num_parallel)
+        epochs.clear()
+        hold_finals(study, *rest)
+
+    monkeypatch.setattr(Worker, "train", timed)
+    monkeypatch.setattr(Worker, "_calls", counted)
+    monkeypatch.setattr("vtune.searching.hold_finals", held)
+    study = search(**changes)
+    assert sum(epochs) / 1.5 <= guessed[0] <= 1.5 * sum(epochs)
+    assert expected_seconds(study, 3) == 0  # all of them are held
 
 
 def test_where_all_diverge_there_are_no_finals():
