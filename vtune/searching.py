@@ -91,8 +91,9 @@ def search(
         direction: "minimize" or "maximize", for a metric that is a function.
         select: "last" ranks the last epoch of a trial, "best_epoch" its best one.
         patience: a trial is done when this many epochs in a row were no better than the best one before them, by metric
-            and, where that is equal, loss; with several seeds, by the mean of their curves. It is ranked among trials
-            of the same budget. Not for strategies that train trials further, which stop the worse ones by themselves.
+            and, where that is equal, loss; with several seeds, by the mean of their curves, and then each is trained to
+            its end all the same. A trial is ranked among those of the same budget. Not for strategies that train trials
+            further, which stop the worse ones by themselves.
         target_score: the search is done with the first round in which a trial reaches it.
         time_budget: seconds, or "90s", "10m", "1h30m", that the search may take in all, compiling included, and those
             before it was interrupted. When they are over, so is the search, with the chunks under way as the last, and

@@ -30,6 +30,10 @@ def _never() -> bool:
     return False
 
 
+def _is_brief(chunk: Chunk) -> bool:
+    return all(training.is_brief for training in chunk.trainings)
+
+
 class Stopped(Exception):
     """A worker was told to stop before its chunk was done."""
 
@@ -87,7 +91,7 @@ class Worker:
         epoch, window = chunk.start, self.job.signature.epochs_per_call
         while epoch < chunk.until:
             started = time.perf_counter()
-            count = min(chunk.until - epoch, window - epoch % window, self._epochs_at_once(program))
+            count = min(chunk.until - epoch, window - epoch % window, self._epochs_at_once(program, chunk))
             inputs = inputs._replace(orders=self._orders(chunk.seed_index, epoch // window))
             states, curves = advance(states, inputs, put(np.int32(epoch)), put(np.int32(count)))
             yield states, self.place.fetch(curves)[:, :count]
@@ -99,17 +103,18 @@ class Worker:
 
     def _is_over(self, chunk: Chunk, parts: Sequence[np.ndarray]) -> bool:
         """Whether nobody waits for the rest of a chunk: patience with all its trainings ran out."""
-        if not all(training.is_brief for training in chunk.trainings):
+        if not _is_brief(chunk):
             return False
         curves = np.concatenate(parts, axis=1)[: len(chunk.trainings)]
         return all(self.job.stop(curve) is not None for curve in curves)
 
-    def _epochs_at_once(self, program: Program) -> int:
+    def _epochs_at_once(self, program: Program, chunk: Chunk) -> int:
         """How many epochs the next call takes: it decides when a search can stop, and no bits (law Segments)."""
         seconds = program.epoch_seconds
         if not self.place.is_within_process:  # where clocks differ, and all processes must make the same calls
             seconds = epoch_seconds(cost_table(self.place.kind), program.state_bytes, self.job.data.num_train)
-        return 1 if seconds is None else max(1, int(_CALL_SECONDS / seconds))
+        count = 1 if seconds is None else max(1, int(_CALL_SECONDS / seconds))
+        return min(count, self.job.patience or count) if _is_brief(chunk) else count
 
     def inputs(self, program: Program, chunk: Chunk) -> ChunkInputs:
         """Returns what the first call of a chunk is given; lanes without a trial repeat the first one, idle."""
