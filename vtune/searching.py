@@ -96,8 +96,8 @@ def search(
             further, which stop the worse ones by themselves.
         target_score: the search is done with the first round in which a trial reaches it.
         time_budget: seconds, or "90s", "10m", "1h30m", that the search may take in all, compiling included, and those
-            before it was interrupted. When they are over, so is the search, with the chunks under way as the last, and
-            whatever is done is returned. Time for the finalists is left, or there are none.
+            before it was interrupted. When they are over, so is the search: what is under way is dropped, and whatever
+            is done is returned. Time for the finalists is left, or there are none.
         start: trials to begin with, ``[{"learning_rate": 0.01}]``, in which what is left out is drawn as in any other
             trial; or an older study (or its folder), of which the best 8 are tried first.
         finalists: how many of the best trials are trained again, each on 8 fresh seeds, to choose the winner by the
