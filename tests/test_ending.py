@@ -125,12 +125,15 @@ def test_a_strategy_that_continues_trials_may_end_early_too(tmp_path, clock, mon
     assert again.finalists.equals(whole.finalists)  # and not those of the short trainings
 
 
-@pytest.mark.parametrize(("written", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), (5, 5), ("1.5 h", 5400)])
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("90s", 90), ("10m", 600), ("1h30m", 5400), (5, 5), ("1.5 h", 5400), ("600", 600), (" 0.5 ", 0.5)],
+)
 def test_times(written, seconds):
     assert read_seconds(written) == seconds
 
 
-@pytest.mark.parametrize("written", ["", "soon", "10", "10 min", 0, -1, np.inf, "0s", [1]])
+@pytest.mark.parametrize("written", ["", "soon", "-10", "1e3", "0", "10 min", 0, -1, np.inf, "0s", [1]])
 def test_what_is_no_time_is_refused(written):
     with pytest.raises(ValueError, match=r"time_budget=.* is no time\. Write a number of seconds, .* \"10m\""):
         read_seconds(written)
