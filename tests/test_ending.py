@@ -40,7 +40,7 @@ class Told(Silent):
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("vtune.loop.time.perf_counter", clock)
+    monkeypatch.setattr("vtune.saves.time.perf_counter", clock)
     return clock
 
 
@@ -90,30 +90,50 @@ def test_time_is_left_for_the_finals_or_they_are_left_out(clock, monkeypatch):
     monkeypatch.setattr(
         "vtune.finals.expected_seconds", lambda study, number: 20.0 if number and len(study.table) else 0.0
     )
+    monkeypatch.setattr("vtune.finals._SLACK", 10.0)  # by this clock they take longer
     whole, held = search(time_budget=90), search(time_budget=90, finalists=2)
     assert len(held.trials) < len(whole.trials) < 24
     assert len(held.finalists) == 2
     told = Told()
-    monkeypatch.setattr("vtune.finals.expected_seconds", lambda study, number: 80.0)
+    monkeypatch.setattr("vtune.finals.expected_seconds", lambda study, number: 1000.0)
     assert search(time_budget=90, finalists=2, progress=told).finalists.empty
     assert any(line.startswith("finals: none, as there is no time left") for line in told.lines)
 
 
-def test_a_strategy_that_continues_trials_may_run_out_of_time_too(tmp_path, clock):
-    halving = {"strategy": successive_halving(), "trials": 9, "epochs": 9, "finalists": 0}
-    study = search(time_budget=40, folder=tmp_path, **halving)
+def test_finals_that_take_longer_than_was_thought_are_given_up_and_gone_on_with(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr("vtune.finals.expected_seconds", lambda study, number: 0.0)
+    whole = search(trials=4, finalists=2)
+    clock.now = 0.0
+    told = Told()
+    given_up = search(trials=4, finalists=2, time_budget=100, folder=tmp_path, progress=told)
+    assert len(given_up.trials) == 4
+    assert given_up.finalists.empty
+    assert told.lines[-1].startswith("finals: none, as there is no time left")
+    assert 0 < len(read_folder(tmp_path).final_scores) < 24
+    assert search(trials=4, finalists=2, folder=tmp_path).finalists.equals(whole.finalists)
+
+
+@pytest.mark.parametrize("ending", [{"time_budget": 40}, {"target_score": 0.0}])
+def test_a_strategy_that_continues_trials_may_end_early_too(tmp_path, clock, monkeypatch, ending):
+    monkeypatch.setattr("vtune.finals.expected_seconds", lambda study, number: 0.0)
+    halving = {"strategy": successive_halving(), "trials": 9, "epochs": 9, "finalists": 2}
+    study = search(folder=tmp_path, **ending, **halving)
     assert 0 < len(study.trials) <= 9
     assert study.trials["budget"].max() < 9
-    whole = search(**halving)
-    assert search(folder=tmp_path, **halving).table.seed_curves.equals(whole.table.seed_curves)
+    whole, again = search(**halving), search(folder=tmp_path, **halving)
+    assert again.table.seed_curves.equals(whole.table.seed_curves)
+    assert again.finalists.equals(whole.finalists)  # and not those of the short trainings
 
 
-@pytest.mark.parametrize(("written", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), (5, 5), ("1.5 h", 5400)])
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("90s", 90), ("10m", 600), ("1h30m", 5400), (5, 5), ("1.5 h", 5400), ("600", 600), (" 0.5 ", 0.5)],
+)
 def test_times(written, seconds):
     assert read_seconds(written) == seconds
 
 
-@pytest.mark.parametrize("written", ["", "soon", "10", "10 min", 0, -1, np.inf, "0s", [1]])
+@pytest.mark.parametrize("written", ["", "soon", "-10", "1e3", "0", "10 min", 0, -1, np.inf, "0s", [1]])
 def test_what_is_no_time_is_refused(written):
     with pytest.raises(ValueError, match=r"time_budget=.* is no time\. Write a number of seconds, .* \"10m\""):
         read_seconds(written)

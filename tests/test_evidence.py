@@ -208,3 +208,16 @@ SCORES = np.zeros((3, 4))
 def test_what_cannot_be_weighed_is_refused(choosing, judging, settings, told):
     with pytest.raises(ValueError, match=told):
         weigh(choosing, judging, is_maximized=True, **settings)
+
+
+def test_a_challenger_has_one_chance_to_hide_whichever_is_judged():
+    # The better of the two is noisy, and the other is exact: which of them is judged depends on the choosing seeds.
+    generator, searches = np.random.default_rng(0), 1000
+    means, deviations = np.array([0.0, 1.0, 0.7]), np.array([0.0, 1.0, 0.001])
+    wrong = 0
+    for _ in range(searches):
+        choosing = means[:, None] + deviations[:, None] * generator.standard_normal((3, 8))
+        sides = [0, challenger_of(choosing, is_maximized=True)]
+        judging = means[sides, None] + deviations[sides, None] * generator.standard_normal((2, 8))
+        wrong += weigh(choosing, judging, is_maximized=True, tolerance=0.999).verdict == "fresh"
+    assert wrong / searches < 0.05 + 2 * np.sqrt(0.05 * 0.95 / searches)

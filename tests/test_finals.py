@@ -6,11 +6,12 @@ import pytest
 
 import vtune
 from tests.laws.population import digits
-from vtune.finals import NUM_SEEDS, number_of_finalists, seeds_taken, winner_of
+from vtune.finals import NUM_SEEDS, expected_seconds, hold_finals, number_of_finalists, seeds_taken, winner_of
 from vtune.progress import Silent
 from vtune.protocols import Leg, Training
-from vtune.results.store import read_folder
-from vtune.strategies import random
+from vtune.results.store import Folder, read_folder
+from vtune.strategies import babysit, random
+from vtune.training.worker import Worker
 
 SPACE = {"learning_rate": vtune.loguniform(1e-3, 1e25), "hidden": vtune.choice([4, 8]), "layers": 1}
 
@@ -75,7 +76,7 @@ def test_finalists_change_no_trial(study):
 
 def test_with_several_seeds_a_trial_the_finals_take_others(study):
     twice = search(seeds_per_trial=2)
-    assert {seed for _, seed in twice.final_scores} == set(range(2, seeds_taken(2)))
+    assert {seed for _, seed, _ in twice.final_scores} == set(range(2, seeds_taken(2)))
 
 
 def test_an_epoch_that_was_chosen_is_the_epoch_that_is_measured():
@@ -105,6 +106,77 @@ def test_the_folder_keeps_them(tmp_path, study, monkeypatch):
     pd.testing.assert_frame_equal(once_more.finalists, study.finalists)
     pd.testing.assert_frame_equal(read_folder(tmp_path).finalists, study.finalists)
     assert search(folder=tmp_path, finalists=0).finalists.empty
+
+
+class Breaks(Silent):
+    """Counts how often a folder is written during the finals, and interrupts them after so many chunks."""
+
+    def __init__(self, monkeypatch, folder, after):
+        self.chunks = self.writes = 0
+        self.searched = {}
+        train, write = Worker.train, Folder.write
+
+        def counted(*arguments):
+            self.chunks += 1
+            if self.chunks > after:
+                raise KeyboardInterrupt
+            return train(*arguments)
+
+        def written(*arguments):
+            self.writes += 1
+            return write(*arguments)
+
+        def begin():
+            self.searched = read_folder(folder).record
+            monkeypatch.setattr(Worker, "train", counted)
+            monkeypatch.setattr(Folder, "write", written)
+
+        self._begin = begin
+
+    def say(self, line):
+        if line.startswith("finals"):
+            self._begin()
+
+
+def test_the_folder_is_written_now_and_then_and_when_the_finals_are_interrupted(tmp_path, study, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        search(folder=tmp_path, progress=(breaks := Breaks(patched, tmp_path, after=4)))
+    held = read_folder(tmp_path)
+    assert 3 <= len(held.final_scores) <= 12
+    assert breaks.writes == 1
+    assert held.record["seconds"] > breaks.searched["seconds"]
+    again = search(folder=tmp_path)
+    assert again.finalists.equals(study.finalists)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"seeds_per_trial": 3}, {"strategy": babysit(day=1), "epochs": 12, "optimizer": "sgd"}],
+    ids=["alone", "with seeds", "lineages"],
+)
+def test_how_long_finals_take_is_told_by_epochs_and_by_all_that_leads_to_them(monkeypatch, changes):
+    epochs, guessed, train, calls = [], [], Worker.train, Worker._calls
+
+    def timed(*arguments):
+        result = train(*arguments)
+        return result._replace(seconds=float(result.curves.shape[1]))  # an epoch takes a second
+
+    def counted(*arguments):
+        for states, part in calls(*arguments):
+            epochs.append(part.shape[1])
+            yield states, part
+
+    def held(study, *rest):
+        guessed.append(expected_seconds(study, 3) * study.executor.num_parallel)
+        epochs.clear()
+        hold_finals(study, *rest)
+
+    monkeypatch.setattr(Worker, "train", timed)
+    monkeypatch.setattr(Worker, "_calls", counted)
+    monkeypatch.setattr("vtune.searching.hold_finals", held)
+    study = search(**changes)
+    assert sum(epochs) / 1.5 <= guessed[0] <= 1.5 * sum(epochs)
+    assert expected_seconds(study, 3) == 0  # all of them are held
 
 
 def test_where_all_diverge_there_are_no_finals():

@@ -10,6 +10,7 @@ import pytest
 import vtune
 from tests.laws.population import digits
 from vtune.history import mean_curve
+from vtune.protocols import Leg, Training
 from vtune.results.store import read_folder
 from vtune.strategies import random
 from vtune.training.objective import make_objective
@@ -88,7 +89,9 @@ def test_the_best_model_is_that_of_the_epoch_that_is_ranked():
         assert (np.argmax(study.best_model(x), axis=-1) == y).mean() == pytest.approx(study.best_score)
 
 
-def test_a_chunk_is_done_when_all_its_trials_are(monkeypatch):
+@pytest.fixture
+def lengths(monkeypatch):
+    """How many epochs each chunk trains."""
     lengths, train = [], Worker.train
 
     def counted(*arguments):
@@ -97,14 +100,35 @@ def test_a_chunk_is_done_when_all_its_trials_are(monkeypatch):
         return result
 
     monkeypatch.setattr(Worker, "train", counted)
+    return lengths
+
+
+def test_a_chunk_is_done_when_all_its_trials_are(lengths, monkeypatch):
     monkeypatch.setattr(Worker, "_epochs_at_once", lambda *_: 1)
     ends = search(patience=1, chunk=1).trials["epochs"]
     assert sorted(lengths) == sorted(ends)
     assert ends.min() < 12
+
+
+def test_with_several_seeds_none_is_ended_alone(lengths):
+    search(patience=1, chunk=1, trials=2, epochs=6, seeds_per_trial=2)
+    assert lengths == [6] * 4  # their mean decides
+
+
+def test_a_call_takes_no_more_epochs_than_patience_has(lengths, monkeypatch):
+    monkeypatch.setattr("vtune.training.worker._CALL_SECONDS", 1e9)
+    ends = search(patience=2, chunk=1).trials["epochs"]
+    assert sum(lengths) <= sum(min(12, end + 2) for end in ends)
+    assert sum(lengths) < 12 * 12
+
+
+def test_a_retest_is_no_more_patient(lengths, whole):
+    study = search(patience=1)
     lengths.clear()
-    search(patience=1, chunk=1, trials=2, finalists=1, epochs=6, seeds_per_trial=2)
-    assert set(lengths) <= {6, *range(1, 7)}
-    assert lengths[:4] == [6] * 4  # the mean of two seeds decides, so neither ends alone
+    vtune.retest(
+        study, digits(96, 50), seeds=2, neighbours=3, fresh=4, refine=False, chunk=1, progress=False, devices=1
+    )
+    assert min(lengths) < 12
 
 
 def test_with_several_seeds_their_mean_decides():
@@ -116,10 +140,16 @@ def test_with_several_seeds_their_mean_decides():
     assert study.trials["epochs"].nunique() > 1
 
 
-def test_finals_train_to_the_epoch_that_was_ranked(whole):
+def test_finals_train_to_the_epoch_that_was_ranked():
     study = search(patience=2, finalists=2)
-    assert len(study.finalists) == 2
-    assert np.isfinite(study.best_score)
+    ends = {trial_id: study.trial(trial_id).epochs for trial_id in study.finalists.index.tolist()}
+    assert min(ends.values()) < 12
+    for trial_id, end in ends.items():
+        alone = Training((Leg(trial_id, study.parts.usage.complete(study.trial(trial_id).params), end),))
+        scores = []
+        trainings = [alone._replace(seed_index=seed) for seed in range(1, 9)]
+        study.executor.train(trainings, lambda done, scores=scores: scores.extend(done.curves[:, -1, -1].tolist()))
+        assert study.finalists["mean"][trial_id] == pytest.approx(np.mean(scores))
 
 
 def test_it_goes_on_in_a_folder(tmp_path):

@@ -153,6 +153,49 @@ def test_what_cannot_be_is_refused(call, message):
         call(sitter())
 
 
+def test_what_was_nudged_by_hand_is_the_first_day_of_a_run():
+    ours, alone = (sitter(start={"learning_rate": 0.05}) for _ in range(2))
+    for each in (ours, alone):
+        each.day()
+        each.nudge(learning_rate=2)
+        each.nudge(momentum=0.5)
+    alone.day()
+    book = ours.run(3)
+    assert len(book) == 3
+    assert book["act"].tolist()[0] == "nudge"
+    assert book["why"][1] == "by hand: learning_rate x 2; by hand: 1 - momentum x 0.5"
+    np.testing.assert_allclose(book["learning_rate"][1], 0.1, rtol=1e-6)
+    np.testing.assert_array_equal(ours.entries[1].curves, alone.entries[1].curves)
+
+
+def test_one_may_go_back_and_nudge_and_let_it_run():
+    ours = sitter(start={"learning_rate": 0.05})
+    ours.run(3)
+    ours.rollback(0)
+    ours.nudge(learning_rate=0.1)
+    book = ours.run(2)
+    assert book["from"].tolist()[0] == 0
+    assert book["why"][3] == "by hand: a day of your choice; by hand: learning_rate x 0.1"
+    np.testing.assert_allclose(book["learning_rate"][3], 0.005, rtol=1e-6)
+
+
+@pytest.mark.parametrize("by_rule", [False, True])
+def test_after_a_first_day_that_diverged_the_network_starts_afresh(by_rule):
+    ours = sitter({**SPACE, "learning_rate": vtune.loguniform(1e-3, 1e30)}, start={"learning_rate": 1e25})
+    assert np.isnan(ours.day().score)
+    with pytest.raises(ValueError, match=r"day\(\): day 0 started from the same weights .*diverged\. Write nudge"):
+        ours.day()
+    with pytest.raises(ValueError, match=r"the first day diverged, so there is no network yet\. Write nudge"):
+        _ = ours.model
+    ours.nudge(learning_rate=1e-26)
+    if by_rule:
+        ours.run(2)
+    else:
+        ours.day()
+    assert ours.entries[1].origin == FRESH
+    assert np.isfinite(ours.entries[1].score)
+
+
 def test_a_day_that_diverged_cannot_be_gone_back_to():
     ours = sitter({**SPACE, "learning_rate": vtune.loguniform(1e-3, 1e30)})
     ours.day()

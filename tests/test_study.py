@@ -556,8 +556,8 @@ def test_numpy_counts_are_counts(tmp_path):
     code = (
         "import numpy as np, vtune; n = np.int64; "
         "space = {'learning_rate': vtune.loguniform(1e-3, 1e-2), 'hidden': 8}; "
-        f"counts = dict(trials=n(2), epochs=n(1), seed=n(3), chunk=n(2), folder={str(tmp_path / 'a')!r}); "
-        "study = vtune.search(vtune.MLP, space, **counts); "
+        "counts = dict(trials=n(2), epochs=n(1), seed=n(3), chunk=n(2), finalists=n(1)); "
+        "study = vtune.search(vtune.MLP, space, **counts, folder=" + repr(str(tmp_path / "a")) + "); "
         "assert len(study.trials) == 2 and all(cell.lanes == 2 for cell in study.job.ladder.cells)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,7 +6,12 @@ from typing import Any, NamedTuple
 from vtune.defaults import is_number
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+
+
+class OutOfTime(Exception):
+    """There is no time left to train."""
 
 
 class Ending(NamedTuple):
@@ -54,7 +59,7 @@ def read_seconds(time_budget: Any) -> float | None:
     """Returns a time in seconds.
 
     Args:
-        time_budget: a number of seconds, or "90s", "10m", "1h30m"; None for no limit.
+        time_budget: a number of seconds, also in a string, or "90s", "10m", "1h30m"; None for no limit.
 
     Raises:
         ValueError: for anything else, and for no time at all.
@@ -68,6 +73,8 @@ def read_seconds(time_budget: Any) -> float | None:
     seconds = 0.0
     if is_number(time_budget):
         seconds = float(time_budget)
+    elif isinstance(time_budget, str) and _NUMBER.fullmatch(time_budget.strip()):
+        seconds = float(time_budget)  # as the command line gives it
     elif isinstance(time_budget, str) and (found := _TIME.fullmatch(time_budget.replace(" ", ""))):
         seconds = sum(float(part or 0) * unit for part, unit in zip(found.groups(), _UNITS.values(), strict=True))
     if not 0 < seconds < float("inf"):

@@ -1,16 +1,16 @@
 """The last round of a search: its best trials once more, under seed indices that chose nothing so far."""
 
 import math
-import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from vtune.ending import Ending
+from vtune.ending import Ending, OutOfTime
 from vtune.progress import Progress
-from vtune.protocols import ChunkResult
+from vtune.protocols import ChunkResult, Moment, Training
 from vtune.results.finalists import choose, finalists_table, verify
 from vtune.results.store import Held
+from vtune.saves import Saves
 from vtune.study import Study
 
 NUM_SEEDS = 8
@@ -18,6 +18,8 @@ NUM_SEEDS = 8
 
 FROM_TRIALS, DEFAULT = 32, 8
 """How many trials a search has at least whose default is to have finalists, and how many."""
+
+_NO_TIME = "finals: none, as there is no time left for them; the best score is that of the search"
 
 _SLACK = 1.1
 """How much longer than its time a search may take for the finals, which are guessed at."""
@@ -34,17 +36,42 @@ def number_of_finalists(finalists: int | str, trials: int) -> int:
 
 
 def expected_seconds(study: Study, number: int) -> float:
-    """Returns about how long the finals take, going by the chunks that were trained: one a rung and seed.
+    """Returns about how long the finals take that are not held yet, by how long a chunk took for an epoch so far.
 
     Args:
         study: so far.
         number: of finalists.
     """
-    comparable = study.table.trials.loc[study.table.comparable()]
-    if comparable.empty or not number:
+    comparable = study.table.comparable()
+    if not comparable or not number:
         return 0.0
-    num_chunks = NUM_SEEDS * (min(number, comparable["rung"].nunique()) + 1)
-    return num_chunks * float(comparable["seconds"].mean()) / study.executor.num_parallel
+    results = [study.table.result(trial_id) for trial_id in comparable]
+    epochs = study.num_seeds * sum(result.epochs - _inherited(study, result.trial_id) for result in results)
+    seconds_per_epoch = sum(result.seconds for result in results) / epochs
+    return seconds_per_epoch * _num_epochs(study, comparable[:number]) / study.executor.num_parallel
+
+
+def _inherited(study: Study, trial_id: int) -> int:
+    """How many epochs the network of a trial had before it was that trial's."""
+    return max((leg.until for leg in study.lineages[trial_id] if leg.trial_id != trial_id), default=0)
+
+
+def _num_epochs(study: Study, candidates: Sequence[int]) -> int:
+    """How many epochs chunks train for the finals, with all that leads to them; the winner may be the longest."""
+    fresh, further = _seeds(study.num_seeds)
+    new = _missing(study, candidates, fresh)
+    if not new:
+        scores = _known(study, candidates, fresh)
+        candidates = [candidates[choose(scores, is_maximized=study.table.is_maximized).winner]]
+    longest = max(candidates, key=lambda trial_id: study.training(trial_id).until)
+    legs: dict[Moment, Training] = {}
+    for training in [*new, *_missing(study, [longest], further)]:
+        legs[training.end] = training
+        while training.start and training.before.end not in legs:
+            training = training.before
+            legs[training.end] = training
+    chunks = study.job.chunks(legs.values(), study.settings["mesh_devices"] or 1)
+    return sum(chunk.until - chunk.start for chunk in chunks)
 
 
 def reserved_seconds(study: Study, number: int, ending: Ending) -> float:
@@ -72,24 +99,27 @@ def hold_finals(study: Study, number: int, progress: Progress, ending: Ending) -
         study: whose trials are done.
         number: of finalists; 0 for none.
         progress: what is told of it.
-        ending: of the search: where they would take more time than is left, there are none.
+        ending: of the search: where they would take more time than is left, there are none; where they do, either.
     """
     candidates = study.table.comparable()[:number]
     if not candidates:
         return
     fresh, further = _seeds(study.num_seeds)
-    left = math.inf if ending.seconds is None else _SLACK * ending.seconds - study.seconds
-    if not study.final_scores and expected_seconds(study, number) > left:
-        progress.say("finals: none, as there is no time left for them; the best score is that of the search")
+    until = math.inf if ending.seconds is None else _SLACK * ending.seconds
+    if (expected := expected_seconds(study, number)) and study.seconds + expected > until:
+        progress.say(_NO_TIME)
         return
     progress.say(f"finals: the best {len(candidates)} on {NUM_SEEDS} fresh seeds, then the winner on {NUM_SEEDS} more")
-    started, is_maximized = time.perf_counter(), study.table.is_maximized
-    choice = choose(_scores(study, candidates, fresh), is_maximized=is_maximized)
-    (of_winner,) = _scores(study, [candidates[choice.winner]], further)
-    searched = [study.table.result(trial_id).score for trial_id in candidates]
-    study.finalists = finalists_table(candidates, searched, choice, verify(of_winner))
-    study.seconds += time.perf_counter() - started
-    study.save()
+    saves = Saves(study)
+    try:
+        choice = choose(_scores(saves, candidates, fresh, until), is_maximized=study.table.is_maximized)
+        (of_winner,) = _scores(saves, [candidates[choice.winner]], further, until)
+        searched = [study.table.result(trial_id).score for trial_id in candidates]
+        study.finalists = finalists_table(candidates, searched, choice, verify(of_winner))
+    except OutOfTime:
+        progress.say(_NO_TIME)
+    finally:  # what is trained is in the folder, also when Ctrl-C or an error ends the finals here
+        saves.write()
 
 
 def winner_of(held: Held) -> int:
@@ -126,19 +156,47 @@ def _seeds(seeds_per_trial: int) -> tuple[range, range]:
     return fresh, range(fresh.stop, fresh.stop + NUM_SEEDS)
 
 
-def _scores(study: Study, trial_ids: Sequence[int], seeds: Iterable[int]) -> np.ndarray:
-    """Returns one score a trial and seed, NaN where it diverged."""
-    wanted = [(trial_id, seed) for trial_id in trial_ids for seed in seeds]
-    new = [study.training(trial_id)._replace(seed_index=seed) for trial_id, seed in wanted]
-    new = [training for training in new if (training.trial_id, training.seed_index) not in study.final_scores]
+def _trainings(study: Study, trial_ids: Sequence[int], seeds: Iterable[int]) -> list[Training]:
+    """The trainings of some trials as far as the epoch that is ranked, under each of these seeds."""
+    trainings = [study.training(trial_id) for trial_id in trial_ids]
+    return [training._replace(seed_index=seed) for training in trainings for seed in seeds]
+
+
+def _missing(study: Study, trial_ids: Sequence[int], seeds: Iterable[int]) -> list[Training]:
+    """Those that have no score yet."""
+    wanted = _trainings(study, trial_ids, seeds)
+    return [training for training in wanted if training.end not in study.final_scores]
+
+
+def _known(study: Study, trial_ids: Sequence[int], seeds: Iterable[int]) -> np.ndarray:
+    """Their scores, one a trial and seed, NaN where it diverged."""
+    wanted = _trainings(study, trial_ids, seeds)
+    return np.array([study.final_scores[training.end] for training in wanted]).reshape(len(trial_ids), -1)
+
+
+def _scores(saves: Saves, trial_ids: Sequence[int], seeds: Sequence[int], until: float) -> np.ndarray:
+    """Returns the scores, for which what has none yet is trained while there is time: until the study took so long."""
+    study = saves.study
+    missing = _missing(study, trial_ids, seeds)
+    num_open = len(missing)
+
+    def check_time() -> None:
+        saves.look()
+        if num_open and study.seconds > until:
+            raise OutOfTime
 
     def record(done: ChunkResult) -> None:
+        nonlocal num_open
         for place, training in enumerate(done.chunk.trainings):
             last = study.parts.objective._replace(select="last", patience=None)  # what is ranked ends them
             score, _ = last.outcome(done.curves[place].astype(np.float64))
-            study.final_scores[training.trial_id, training.seed_index] = score
-        study.save()
+            study.final_scores[training.end] = score
+        num_open -= len(done.chunk.trainings)
+        if saves.is_due:
+            saves.write()
+        check_time()
 
-    if new:
-        study.executor.train(new, record)
-    return np.array([study.final_scores[of] for of in wanted]).reshape(len(trial_ids), -1)
+    check_time()
+    if missing:
+        study.executor.train(missing, record)
+    return _known(study, trial_ids, seeds)

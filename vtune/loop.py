@@ -1,6 +1,5 @@
 """The loop of a search: ask the strategy, train its plans, record what comes out, tell the strategy."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,17 +11,15 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float32, PyTree, UInt32
 
-from vtune.ending import Ending
+from vtune.ending import Ending, OutOfTime
 from vtune.history import History, mean_curve
 from vtune.keys import Purpose, from_words, study_key
 from vtune.progress import Progress
 from vtune.protocols import FRESH, ChunkResult, Leg, Plan, Rung, Strategy, Training
 from vtune.results.store import Held
 from vtune.results.tables import TrialResult
+from vtune.saves import Saves
 from vtune.study import Study
-
-SECONDS_BETWEEN_SAVES = 10.0
-"""What a process may lose that is killed. (Writing a large study takes longer, and is done less often.)"""
 
 
 class Steps(NamedTuple):
@@ -50,10 +47,6 @@ def compiled(strategy: Strategy) -> Steps:
 
     steps = Steps(init, ask, strategy.opened, strategy.tell)
     return Steps(*map(jax.jit, steps)) if strategy.is_traceable else steps
-
-
-class _OutOfTime(Exception):
-    """There is no time left to train."""
 
 
 @dataclass
@@ -105,20 +98,19 @@ class Loop:
     _state: PyTree = None
     _is_new: bool = False
     _rungs: dict[Rung, int] = field(default_factory=dict)
-    _started_at: float = 0.0
-    _next_save: float = 0.0
+
+    def __post_init__(self):
+        self._saves = Saves(self.study)
 
     def run(self) -> None:
         """Runs the search to its end."""
-        self._started_at = time.perf_counter() - self.study.seconds
-        self._next_save = time.perf_counter() + SECONDS_BETWEEN_SAVES
         self._state = compiled(self.strategy).init(self.root)
         try:
             first = self._go_on()
             self._check_time()
             if first:
                 self.study.executor.train(first, self._record_chunk)
-        except _OutOfTime:
+        except OutOfTime:
             self.progress.say(f"time is up: {len(self.study.table)} trials in {self.study.seconds:.0f} s")
         finally:  # what is trained is in the folder, also when Ctrl-C or an error ends the search here
             self._save()
@@ -239,7 +231,7 @@ class Loop:
             history.add(done, place)
         self._is_new = True
         self._record([history.trial_id for history in histories if history.is_trained])
-        if time.perf_counter() > self._next_save:
+        if self._saves.is_due:
             self._save()
         self._check_time()
         return self._go_on() if not self._asked[0].left else []
@@ -250,10 +242,10 @@ class Loop:
         return is_told_all and self.ending.is_reached(table.best_score, table.is_maximized)
 
     def _check_time(self) -> None:
-        self.study.seconds = time.perf_counter() - self._started_at
+        self._saves.look()
         if self.ending.seconds is not None:
             if self.study.seconds + self.reserve(self.study) >= self.ending.seconds:
-                raise _OutOfTime
+                raise OutOfTime
 
     def _record(self, trial_ids: Sequence[int]) -> None:
         """Puts trials into the table as they are now, and their scores where the strategy is told of them."""
@@ -321,17 +313,11 @@ class Loop:
         return True
 
     def _save(self) -> None:
-        """Writes the folder, and leaves it alone for so long that writing takes a twentieth of the time at most.
-
-        While a search that goes on is told what it had, the folder knows more than the table does.
-        """
-        began = time.perf_counter()
-        self.study.seconds = began - self._started_at
+        """Writes the folder, unless it knows more than the table: while a search that goes on is told what it had."""
         if self.kept and not self._is_new:
-            return
-        self.study.save()
-        ended = time.perf_counter()
-        self._next_save = ended + max(SECONDS_BETWEEN_SAVES, 20 * (ended - began))
+            self._saves.look()
+        else:
+            self._saves.write()
 
 
 def goes_on(plan: Plan, lane: int) -> bool:

@@ -331,7 +331,7 @@ def _scores(
         shown.trials_done(len(done.chunk.trainings), int(np.sum(done.diverged_step >= 0)), None)
 
     legs = {number: Leg(number, parts.usage.complete(tried.used[number]), epochs) for number, _ in wanted}
-    trainer.train([Training((legs[number],), seed) for number, seed in wanted], note)
+    trainer.train([Training((legs[number],), seed, is_brief=True) for number, seed in wanted], note)
     return np.array([scores[of] for of in wanted]).reshape(len(legs), -1)
 
 

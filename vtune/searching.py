@@ -91,12 +91,13 @@ def search(
         direction: "minimize" or "maximize", for a metric that is a function.
         select: "last" ranks the last epoch of a trial, "best_epoch" its best one.
         patience: a trial is done when this many epochs in a row were no better than the best one before them, by metric
-            and, where that is equal, loss; with several seeds, by the mean of their curves. It is ranked among trials
-            of the same budget. Not for strategies that train trials further, which stop the worse ones by themselves.
+            and, where that is equal, loss; with several seeds, by the mean of their curves, and then each is trained to
+            its end all the same. A trial is ranked among those of the same budget. Not for strategies that train trials
+            further, which stop the worse ones by themselves.
         target_score: the search is done with the first round in which a trial reaches it.
         time_budget: seconds, or "90s", "10m", "1h30m", that the search may take in all, compiling included, and those
-            before it was interrupted. When they are over, so is the search, with the chunks under way as the last, and
-            whatever is done is returned. Time for the finalists is left, or there are none.
+            before it was interrupted. When they are over, so is the search: what is under way is dropped, and whatever
+            is done is returned. Time for the finalists is left, or there are none.
         start: trials to begin with, ``[{"learning_rate": 0.01}]``, in which what is left out is drawn as in any other
             trial; or an older study (or its folder), of which the best 8 are tried first.
         finalists: how many of the best trials are trained again, each on 8 fresh seeds, to choose the winner by the
@@ -168,7 +169,8 @@ def search(
         "data_digest": parts.data.digest, "strategy": _name(factory), "trials": trials, "epochs": epochs,
         "optimizer": _name(optimizer), "loss": _name(loss), "metric": parts.objective.name,
         "is_maximized": parts.objective.is_maximized, "select": select, "start_from": source_of(start), "start": first,
-        "finalists": finalists, "patience": patience and int(patience), "target_score": ending.target,
+        "finalists": finalists if isinstance(finalists, str) else int(finalists),
+        "patience": patience and int(patience), "target_score": ending.target,
         "time_budget": ending.seconds, "seed": seed, "seeds_per_trial": int(seeds_per_trial),
         "chunk": chunk, "executor": executor,
         "mesh_devices": len(used) if executor == "mesh" else None,

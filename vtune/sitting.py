@@ -144,8 +144,16 @@ class Sitter:
     # By hand
 
     def day(self) -> Entry:
-        """Trains one day, and returns what the book has on it."""
+        """Trains one day, and returns what the book has on it.
+
+        Raises:
+            ValueError: for a day that diverged already, from the same weights and with the same hyperparameters.
+        """
+        return self._day(DEFAULT_RULES)
+
+    def _day(self, rules: Rules) -> Entry:
         ahead = self._ahead
+        self._check_not_again(ahead)
         before = self._before(ahead)
         (entry,) = self._train([ahead])
         change = math.log(ahead.row["learning_rate"] / before["learning_rate"]) if ahead.act == _NUDGE else 0.0
@@ -153,7 +161,7 @@ class Sitter:
             (Act.UP if change > 0 else Act.DOWN) if change else (Act.GO_ON if self._watch.kept_day >= 0 else Act.START)
         )
         self._watch = self._watch._replace(act=jnp.int32(int(act)))
-        self._look_at(entry)
+        self._look_at(entry, rules)
         return entry
 
     def nudge(self, **factors: float | int) -> None:
@@ -174,7 +182,8 @@ class Sitter:
             row[name], note = self._moved(name, row[name], math.log(factor))
             notes += [note] * bool(note)
         told = ", ".join(f"{_what(name)} x {factor:g}" for name, factor in factors.items())
-        self._ahead = self._ahead._replace(row=row, act=_NUDGE, why="; ".join([f"by hand: {told}", *notes]))
+        earlier = [self._ahead.why] if self._ahead.act in (_NUDGE, _ROLLBACK) else []
+        self._ahead = self._ahead._replace(row=row, act=_NUDGE, why="; ".join([*earlier, f"by hand: {told}", *notes]))
 
     def rollback(self, day: int | None = None) -> None:
         """Goes back: tomorrow starts from the end of a day before, with its hyperparameters.
@@ -189,12 +198,14 @@ class Sitter:
         if not math.isfinite(entry.score):
             raise ValueError(f"rollback({day}): that day diverged, so nothing can go on from it. Write rollback().")
         why = f"by hand: {'the best day' if day is None else 'a day of your choice'}"
-        self._stand_on(entry, Wish(entry.number, entry.row, "rollback", why))
+        self._stand_on(entry, Wish(entry.number, entry.row, _ROLLBACK, why))
 
     # By the rule
 
     def run(self, days: int, look_ahead: int = 1, up: float | int = 1.25, down: float = 0.5) -> pd.DataFrame:
         """Lets the panda's rule decide for some days, and returns what the book has on them.
+
+        What was nudged by hand is the first of these days, and the rule goes on from there.
 
         Args:
             days: how many; with ``look_ahead`` each is trained in so many ways.
@@ -204,13 +215,16 @@ class Sitter:
             down: times the learning rate, where it does not get better.
 
         Raises:
-            ValueError: for numbers below 1.
+            ValueError: for numbers below 1, and a nudge that diverged already.
         """
         check_count("days", days, least=1, example=20)
         check_count("look_ahead", look_ahead, least=1, example=3)
         first = len(self.entries)
         row = self._ahead.row
         rules = Rules(float(up), float(down), has_momentum=any(name in self._used(row) for name in AVERAGES[:2]))
+        if self._ahead.act == _NUDGE:
+            self._day(rules)
+            days -= 1
         for _ in range(days):
             lanes = 1 if self._watch.kept_day < 0 else look_ahead
             offers = panda.offers(self._watch, lanes, rules)
@@ -239,7 +253,8 @@ class Sitter:
         watch = self._watch._replace(day=jnp.int32(entry.number))
         _, watch = panda.decide(watch, jnp.float32(entry.score), rules)
         self._watch = watch._replace(day=jnp.int32(len(self.entries)))
-        self._ahead = Wish(entry.number, entry.row, *WORDS[Act.GO_ON])
+        origin = entry.number if math.isfinite(entry.score) else entry.origin  # nothing goes on from what diverged
+        self._ahead = Wish(origin, entry.row, *WORDS[Act.GO_ON])
 
     def _stand_on(self, entry: Entry, ahead: Wish) -> None:
         """Goes on from a day, as does the rule."""
@@ -292,8 +307,12 @@ class Sitter:
         """The network as it stands: at the end of the day that tomorrow starts from.
 
         Raises:
-            ValueError: before the first day.
+            ValueError: before the first day, and where that diverged.
         """
+        if self.entries and self._ahead.origin == FRESH:
+            raise ValueError(
+                "the first day diverged, so there is no network yet. Write nudge(learning_rate=0.1), day()."
+            )
         return self._model(self._entry(self._ahead.origin))
 
     @property
@@ -332,6 +351,14 @@ class Sitter:
         return self.entries[day]
 
     # Training
+
+    def _check_not_again(self, ahead: Wish) -> None:
+        for entry in self.entries:
+            if (entry.origin, entry.row) == (ahead.origin, ahead.row) and not math.isfinite(entry.score):
+                raise ValueError(
+                    f"day(): day {entry.number} started from the same weights with the same hyperparameters, and "
+                    "diverged. Write nudge(learning_rate=0.1), or rollback()."
+                )
 
     def _train(self, wishes: Sequence[Wish]) -> list[Entry]:
         """Trains days side by side, and puts them into the book."""
@@ -438,7 +465,7 @@ class Sitter:
         return self.entries[day.origin].row if day.origin != FRESH else day.row
 
 
-_NUDGE = "nudge"
+_NUDGE, _ROLLBACK = "nudge", "rollback"
 
 
 def _row(watches: Watch, lane: int) -> Watch:

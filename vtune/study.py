@@ -11,7 +11,7 @@ import pandas as pd
 from jax import Array
 
 from vtune.data import Data
-from vtune.protocols import Executor, Leg, Training
+from vtune.protocols import Executor, Leg, Moment, Training
 from vtune.results.plans import Plans
 from vtune.results.store import Folder
 from vtune.results.summary import summary, to_html
@@ -37,7 +37,7 @@ class Study:
         folder: where the trials are kept, or None.
         seconds: how long the search took.
         lineages: how the network of each trial came about.
-        final_scores: what finalists came to, by trial and seed index.
+        final_scores: what finalists came to, by trial, seed index and the epochs that they were trained.
         finalists: the best trials once more, on seeds that chose nothing before, best first: ``mean``,
             ``standard_error`` and ``probability_best`` over the seeds that the winner is chosen by, then its ``score``
             over further ones, with ``score_error``. Empty for a search without finalists.
@@ -52,7 +52,7 @@ class Study:
     folder: Folder | None = None
     seconds: float = 0.0
     lineages: dict[int, tuple[Leg, ...]] = field(default_factory=dict)
-    final_scores: dict[tuple[int, int], float] = field(default_factory=dict)
+    final_scores: dict[Moment, float] = field(default_factory=dict)
     finalists: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property

@@ -4,19 +4,21 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 
 import vtune
-from tests.laws.population import digits
+from tests.laws.population import complete, digits, make_queue
 from vtune.progress import Silent
-from vtune.protocols import FRESH, Plan, Strategy, Training
+from vtune.protocols import FRESH, Leg, Plan, Strategy, Training
 from vtune.results.store import read_folder
 from vtune.space import sample_points
 from vtune.training.trained import trained_module
 from vtune.training.weights import Weights
+from vtune.training.worker import Stopped
 
 SPACE = {
     "optimizer": vtune.choice(["momentum", "adam"]),
@@ -131,6 +133,34 @@ def test_weights_that_do_not_fit_in_memory_are_trained_again(case, monkeypatch):
     assert_same(search(script), study)
     assert kept
     assert not any(kept)
+
+
+DEEP = 300
+
+
+@pytest.fixture(scope="module")
+def deep():
+    """A lineage of one epoch a leg, deeper than Python's stack, of which nothing is known any more."""
+    queue = make_queue({**SPACE, "optimizer": "momentum"}, digits(96, 50), epochs=DEEP)
+    (row,) = complete([{"optimizer": "momentum", "learning_rate": 1e-3, "batch_size": 32, "hidden": 8, "layers": 1}])
+    return queue, row, Training(tuple(Leg(trial, row, trial + 1) for trial in range(DEEP)))
+
+
+def test_a_deep_lineage_is_trained_again(deep):
+    queue, row, training = deep
+    _, lane = queue.replay(training)
+    _, at_once = queue.replay(Training((Leg(0, row, DEEP),)))
+    jax.tree.map(np.testing.assert_array_equal, lane, at_once)
+
+
+def test_what_is_trained_again_can_be_broken_off(deep):
+    queue, row, training = deep
+    queue.keep_only(())
+    (chunk,) = queue.job.chunks([training])
+    calls = iter([False] * 3 + [True])
+    with pytest.raises(Stopped):
+        queue.workers[0].train(chunk, lambda: next(calls))
+    assert {until for _, _, until in queue.weights._lanes} == {1, 2, 3}
 
 
 class Stops(Silent):

@@ -231,7 +231,7 @@ class Killer(Silent):
         if self.left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-vtune.loop.SECONDS_BETWEEN_SAVES = 0.0
+vtune.saves.SECONDS_BETWEEN_SAVES = 0.0
 search(**OF_MY_OWN, folder=sys.argv[1], progress=Killer())
 """
 
@@ -241,7 +241,7 @@ def test_what_a_killed_process_has_trained_is_kept(tmp_path, monkeypatch):
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     held = read_folder(tmp_path)
-    monkeypatch.setattr("vtune.loop.SECONDS_BETWEEN_SAVES", 1e9)
+    monkeypatch.setattr("vtune.saves.SECONDS_BETWEEN_SAVES", 1e9)
     assert 2 <= len(held.trials) <= 7
     assert 0 < held.record["seconds"] < 600
     assert_same(search(**OF_MY_OWN, folder=tmp_path), search(**OF_MY_OWN))

@@ -35,7 +35,8 @@ class Evidence(NamedTuple):
         interval: two bounds on the difference, each of which holds with the confidence that was asked for.
         probability: that the difference exceeds the tolerance.
         others: the same upper bound on the differences of all other challengers, on the choosing seeds; -inf where
-            there are none. The verdict is "fresh" only where this and the interval stay within the tolerance.
+            there are none. The verdict is "fresh" only where this, the challenger's own bound on these seeds, and the
+            interval stay within the tolerance.
         tolerance: a difference up to this one does not matter.
         more_seeds: how many more would decide in 4 of 5 retests: of judging seeds where the challenger seems better
             by more than the tolerance, else of both kinds. 0 where the verdict is "fresh" or "stale"; None where it
@@ -108,9 +109,11 @@ def weigh(
 
     Both verdicts are a bound of a paired bootstrap (``draw_means``) on a difference to the old best. "stale" needs
     the lower bound of the one challenger on seeds that did not choose it: there is nothing to correct for. "fresh" is
-    a claim on all challengers, and is made where every one of their upper bounds allows it; such an intersection of
-    tests needs no correction either (Berger 1982, Technometrics 24). Against a tolerance, the two are the two
-    one-sided tests of Schuirmann (1987). Retests that are repeated until one of them decides are wrong more often.
+    a claim on all challengers, and is made where the upper bound of every one of them on the choosing seeds allows it,
+    whichever is judged then: such an intersection of tests needs no correction either (Berger 1982, Technometrics 24).
+    That the bound on the judging seeds must allow it too only makes the claim rarer. Against a tolerance, the two are
+    the two one-sided tests of Schuirmann (1987). Retests that are repeated until one of them decides are wrong more
+    often.
 
     Two configurations are never quite equal, so the tolerance is what tells a difference from one that matters. A
     search compares single trainings, and so cannot tell apart what differs by less than the noise of one: by default
@@ -121,7 +124,8 @@ def weigh(
     seeds: "stale" is said of equal configurations in about 5 % without a tolerance and in 0.3 % with the default one;
     in 2 % where half of the challengers are better by half the noise, and in up to 7 % where one is better by all of
     it. Where one is better by 4 times the noise it is said in 9 of 10 with 4 + 4 seeds, where by 3 times in 94 % with
-    8 + 8. "fresh" takes 4 + 4 seeds where all challengers are worse by 3 times the noise, and 32 + 32 among equals.
+    8 + 8. "fresh" takes 4 + 4 seeds where all challengers are worse by 3 times the noise, and 32 + 32 among equals
+    (each in 9 of 10).
 
     A diverged training counts as worse than the worst finite one, by as much as the best one is better than that.
 
@@ -152,12 +156,12 @@ def weigh(
     difference = judged[1] - judged[0]
     draws = draw_means(difference[None], seed)
     (lower,), (upper,) = -_upper_bounds(-draws, confidence), _upper_bounds(draws, confidence)
-    others = np.delete(gains, [0, challenger], axis=0) - gains[0]
-    bounds = _upper_bounds(draw_means(others, seed), confidence)
+    differences = gains[1:] - gains[0]
+    bounds = _upper_bounds(draw_means(differences, seed), confidence)
     if lower > allowed:
         verdict, undecided = "stale", []
     else:
-        undecided = [*([difference] if upper > allowed else []), *others[bounds > allowed]]
+        undecided = [*([difference] if upper > allowed else []), *differences[bounds > allowed]]
         verdict = "not enough evidence" if undecided else "fresh"
     if np.mean(difference) > allowed:
         undecided = undecided[:1]
@@ -167,7 +171,7 @@ def weigh(
         difference=float(np.mean(difference)),
         interval=(float(lower), float(upper)),
         probability=float(np.mean(draws > allowed)),
-        others=float(np.max(bounds, initial=-math.inf)),
+        others=float(np.max(np.delete(bounds, challenger - 1), initial=-math.inf)),
         tolerance=allowed,
         more_seeds=_more_seeds(undecided, allowed, confidence),
     )

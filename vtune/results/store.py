@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from vtune.protocols import Moment
 from vtune.results.tables import Table
 
-_FORMAT = "vtune study 3"
+_FORMAT = "vtune study 4"
 _STUDY, _TRIALS, _CURVES, _PLANS = "study.json", "trials.csv", "curves.csv", "plans.csv"
-_FINALS = "finalists.csv"
+_FINALS, _FINAL = "finalists.csv", ["trial_id", "seed", "epochs"]
 
 _EXACT = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 """How pandas is told to read the very numbers that were written; from 3.1 on it always does."""
@@ -35,7 +36,7 @@ class Held:
             "64" comes back as a number.
         curves: one row an epoch of a trial under a seed index.
         plans: what the strategy asked for: one row a trial of a plan.
-        finals: the scores of finalists: one row a trial under a seed index.
+        finals: the scores of finalists: one row a trial under a seed index, for the epochs that it was trained.
     """
 
     path: Path
@@ -52,9 +53,10 @@ class Held:
         return pd.DataFrame(rows).set_index("trial_id") if rows else pd.DataFrame()
 
     @property
-    def final_scores(self) -> dict[tuple[int, int], float]:
-        """The scores of finalists by trial and seed index; NaN for what diverged."""
-        return {(int(trial_id), int(seed)): float(score) for (trial_id, seed), score in self.finals["score"].items()}  # pyright: ignore
+    def final_scores(self) -> dict[Moment, float]:
+        """The scores of finalists by trial, seed index and epochs; NaN for what diverged."""
+        scores = zip(self.finals.index, self.finals["score"], strict=True)
+        return {(int(trial_id), int(seed), int(epochs)): float(score) for (trial_id, seed, epochs), score in scores}
 
     def curves_of(self, trial_id: int, num_seeds: int) -> list[Float[np.ndarray, "_epochs metrics"]]:
         """Returns the curves of a trial under each seed index; of one that diverged at once, none."""
@@ -109,7 +111,7 @@ class Folder:
         _check_not_taken(self.path)
 
     def write(
-        self, record: Mapping[str, Any], table: Table, plans: pd.DataFrame, finals: Mapping[tuple[int, int], float]
+        self, record: Mapping[str, Any], table: Table, plans: pd.DataFrame, finals: Mapping[Moment, float]
     ) -> None:
         """Writes the study as it stands; each file changes at once or not at all, and ``study.json`` comes last.
 
@@ -118,7 +120,7 @@ class Folder:
                 ``metric`` (the name of the score) and ``seconds`` (of the search so far).
             table: the trials.
             plans: what was asked for, as ``Plans.table`` has it.
-            finals: the scores of finalists by trial and seed index.
+            finals: the scores of finalists by trial, seed index and epochs.
 
         Raises:
             OSError: where the folder cannot be written any more.
@@ -182,7 +184,7 @@ def read_folder(path: str | PathLike[str]) -> Held:
     )
     curves = _read_table(folder / _CURVES, index=["trial_id", "seed", "epoch"])
     plans = _read_table(folder / _PLANS, index=["round", "trial_id"])
-    return Held(folder, record, trials, curves, plans, _read_table(folder / _FINALS, index=["trial_id", "seed"]))
+    return Held(folder, record, trials, curves, plans, _read_table(folder / _FINALS, index=_FINAL))
 
 
 def _absolute(path: str | PathLike[str]) -> Path:
@@ -238,8 +240,8 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def _frame_of(finals: Mapping[tuple[int, int], float]) -> pd.DataFrame:
-    index = pd.MultiIndex.from_tuples(list(finals), names=["trial_id", "seed"])
+def _frame_of(finals: Mapping[Moment, float]) -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples(list(finals), names=_FINAL)
     return pd.DataFrame({"score": np.array(list(finals.values()), np.float64)}, index)
 
 

@@ -28,6 +28,7 @@ class Job:
         data: rows to train and to measure on.
         root: words of the study's root key.
         stop: after how many epochs patience with a training ran out, by its curve so far; None where it did not.
+        patience: in how many epochs it runs out at the soonest; None for never.
     """
 
     recipe: Recipe
@@ -36,6 +37,7 @@ class Job:
     data: Data
     root: UInt32[np.ndarray, "2"]
     stop: Callable[[Float[np.ndarray, "epochs metrics"]], int | None] = lambda curve: None
+    patience: int | None = None
 
     def chunks(self, trainings: Iterable[Training], parts: int = 1) -> list[Chunk]:
         """Packs trainings into full chunks, in their order; what does not fill the last one makes a smaller one.

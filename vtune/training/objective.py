@@ -73,8 +73,8 @@ class Objective(NamedTuple):
     def stop(self, curves: Float[np.ndarray, "epochs metrics"]) -> int | None:
         """Returns after how many epochs patience ran out; None where it did not.
 
-        Patience is Prechelt's ("Early stopping, but when?", 1998, class UP) with a strip of one epoch: what counts is
-        the metric and, where it is equal, the loss.
+        It is the usual rule, that of Keras' ``EarlyStopping``: so many epochs in a row without a new best. What counts
+        is the metric and, where it is equal, the loss.
         """
         if self.patience is None:
             return None

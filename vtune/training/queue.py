@@ -18,7 +18,7 @@ from vtune.training.devices import Device, describe, kind_of, workers_per_device
 from vtune.training.job import Job
 from vtune.training.places import OneDevice
 from vtune.training.weights import Weights
-from vtune.training.worker import Worker
+from vtune.training.worker import Stopped, Worker
 
 _IDLE_SECONDS = 0.05
 """How long a worker without a chunk waits before it asks again, where none are added."""
@@ -113,8 +113,8 @@ def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threa
             if chunk is None:
                 dealer.wait(_IDLE_SECONDS)
                 continue
-            result = worker.train(chunk, stop.is_set)
-            if not stop.is_set():
-                results.put(result)
+            results.put(worker.train(chunk, stop.is_set))
+    except Stopped:
+        pass
     except BaseException as error:  # whatever it is, it is raised again where the plan was asked for
         results.put(error)

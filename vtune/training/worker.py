@@ -1,8 +1,7 @@
 """One place at work: it holds the data, and trains one chunk after the other."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from vtune.precision import float_precision
-from vtune.protocols import IDLE, Chunk, ChunkResult, LaneState, Rung
+from vtune.protocols import IDLE, Chunk, ChunkResult, LaneState, Moment, Rung, Training
 from vtune.training.cost import cost_table, epoch_seconds
 from vtune.training.engine import ChunkInputs, Rows
 from vtune.training.job import Job
@@ -25,6 +24,18 @@ _CALL_SECONDS = 1.0
 
 _KEPT_WINDOWS = 4
 """Of how many windows of epochs a worker keeps the data orders: for two seed indices in turn, of two windows each."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _is_brief(chunk: Chunk) -> bool:
+    return all(training.is_brief for training in chunk.trainings)
+
+
+class Stopped(Exception):
+    """A worker was told to stop before its chunk was done."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +52,26 @@ class Worker:
     job: Job
     weights: Weights
 
-    def train(self, chunk: Chunk, is_stopped: Callable[[], bool] = lambda: False) -> ChunkResult:
-        """Trains a chunk to its budget, or as far as it got when told to stop."""
+    def train(self, chunk: Chunk, is_stopped: Callable[[], bool] = _never) -> ChunkResult:
+        """Trains a chunk to its budget, or until patience with all its trainings ran out.
+
+        Args:
+            chunk: what to train.
+            is_stopped: asked after each call, also where earlier legs are trained again.
+
+        Raises:
+            Stopped: when told so.
+        """
         with float_precision(self.job.data.dtype):
             self.job.program(chunk.rung).on(self.place)
-            begun, started = self._begin(chunk), time.perf_counter()
+            begun, started = self._begin(chunk, is_stopped), time.perf_counter()
             trials, curves, diverged_step = slice(len(chunk.trainings)), [], np.empty(0, np.int32)
             for states, part in self._calls(chunk, begun):
                 curves.append(part)
                 diverged_step = self.place.fetch(states.diverged_step).copy()
-                if is_stopped() or self._is_over(chunk, curves):
+                if is_stopped():
+                    raise Stopped
+                if self._is_over(chunk, curves):
                     break
         seconds = time.perf_counter() - started
         return ChunkResult(chunk, np.concatenate(curves, axis=1)[trials], diverged_step[trials], seconds)
@@ -58,8 +79,7 @@ class Worker:
     def lanes_after(self, chunk: Chunk) -> list[LaneState]:
         """Trains a chunk and returns its lanes as they are then, on the host."""
         with float_precision(self.job.data.dtype):
-            (states,) = deque((states for states, _ in self.calls(chunk)), maxlen=1)
-            return self._lanes(chunk, states)
+            return self._trained(chunk, self._begin(chunk))
 
     def calls(self, chunk: Chunk) -> Iterator[tuple[LaneState, np.ndarray]]:
         """Trains a chunk call by call; yields its lanes, valid until the next call, and the curves of the call."""
@@ -71,7 +91,7 @@ class Worker:
         epoch, window = chunk.start, self.job.signature.epochs_per_call
         while epoch < chunk.until:
             started = time.perf_counter()
-            count = min(chunk.until - epoch, window - epoch % window, self._epochs_at_once(program))
+            count = min(chunk.until - epoch, window - epoch % window, self._epochs_at_once(program, chunk))
             inputs = inputs._replace(orders=self._orders(chunk.seed_index, epoch // window))
             states, curves = advance(states, inputs, put(np.int32(epoch)), put(np.int32(count)))
             yield states, self.place.fetch(curves)[:, :count]
@@ -83,17 +103,18 @@ class Worker:
 
     def _is_over(self, chunk: Chunk, parts: Sequence[np.ndarray]) -> bool:
         """Whether nobody waits for the rest of a chunk: patience with all its trainings ran out."""
-        if not all(training.is_brief for training in chunk.trainings):
+        if not _is_brief(chunk):
             return False
         curves = np.concatenate(parts, axis=1)[: len(chunk.trainings)]
         return all(self.job.stop(curve) is not None for curve in curves)
 
-    def _epochs_at_once(self, program: Program) -> int:
+    def _epochs_at_once(self, program: Program, chunk: Chunk) -> int:
         """How many epochs the next call takes: it decides when a search can stop, and no bits (law Segments)."""
         seconds = program.epoch_seconds
         if not self.place.is_within_process:  # where clocks differ, and all processes must make the same calls
             seconds = epoch_seconds(cost_table(self.place.kind), program.state_bytes, self.job.data.num_train)
-        return 1 if seconds is None else max(1, int(_CALL_SECONDS / seconds))
+        count = 1 if seconds is None else max(1, int(_CALL_SECONDS / seconds))
+        return min(count, self.job.patience or count) if _is_brief(chunk) else count
 
     def inputs(self, program: Program, chunk: Chunk) -> ChunkInputs:
         """Returns what the first call of a chunk is given; lanes without a trial repeat the first one, idle."""
@@ -124,24 +145,54 @@ class Worker:
     def _num_lanes(self, chunk: Chunk) -> int:
         return chunk.rung.lanes * self.place.parts
 
-    def _begin(self, chunk: Chunk) -> LaneState:
-        """Returns the lanes that the first call is given: those that earlier trainings left, or memory for new ones."""
+    def _begin(self, chunk: Chunk, is_stopped: Callable[[], bool] = _never) -> LaneState:
+        """Returns the lanes that the first call is given; legs that are not known any more are trained again."""
+        lanes, lost = self._before(chunk)
+        last_use = {
+            training.before.end: place
+            for place, later in enumerate((*lost, chunk))
+            for training in later.trainings
+            if training.start
+        }
+        for place, again in enumerate(lost):
+            trained = self._trained(again, self._put(again, lanes), is_stopped)
+            lanes.update(zip((training.end for training in again.trainings), trained, strict=True))
+            lanes = {end: lane for end, lane in lanes.items() if last_use[end] > place}
+        return self._put(chunk, lanes)
+
+    def _before(self, chunk: Chunk) -> tuple[dict[Moment, LaneState], list[Chunk]]:
+        """Returns the lanes that a chunk goes on from, as far as they are known, and else what leads to it in order."""
+        lanes: dict[Moment, LaneState] = {}
+        missing: dict[Moment, Training] = {}
+        needed = [training.before for training in reversed(chunk.trainings) if training.start]
+        while needed:
+            before = needed.pop()
+            if before.end in lanes or before.end in missing:
+                continue
+            if (lane := self.weights.get(before)) is not None:
+                lanes[before.end] = lane
+            else:
+                missing[before.end] = before
+                needed += [before.before] if before.start else []
+        return lanes, self.job.chunks(sorted(missing.values(), key=lambda lost: lost.until), self.place.parts)
+
+    def _put(self, chunk: Chunk, known: Mapping[Moment, LaneState]) -> LaneState:
+        """Returns the lanes of a chunk at this place: where its trainings go on from, or memory for new ones."""
         if chunk.start == 0:
             return self._take_memory(self.job.program(chunk.rung))
         self._memory.clear()
-        lanes = self._lanes_before(chunk)
+        lanes = [known[training.before.end] for training in chunk.trainings]
         idle = lanes[0]._replace(status=np.full_like(lanes[0].status, IDLE))
         lanes += [idle] * (self._num_lanes(chunk) - len(lanes))
         return self.place.put_lanes(jax.tree.map(lambda *leaves: np.stack(leaves), *lanes))
 
-    def _lanes_before(self, chunk: Chunk) -> list[LaneState]:
-        """Returns where the trainings of a chunk go on from; what is not known any more is trained again."""
-        needed = {training.before.end: training.before for training in chunk.trainings}
-        lanes = {end: lane for end, before in needed.items() if (lane := self.weights.get(before)) is not None}
-        missing = [before for end, before in needed.items() if end not in lanes]
-        for lost in self.job.chunks(missing, self.place.parts):
-            lanes.update(zip((training.end for training in lost.trainings), self.lanes_after(lost), strict=True))
-        return [lanes[training.before.end] for training in chunk.trainings]
+    def _trained(self, chunk: Chunk, states: LaneState, is_stopped: Callable[[], bool] = _never) -> list[LaneState]:
+        """Trains a chunk from these lanes on to its end, and returns its lanes on the host."""
+        for after, _ in self._calls(chunk, states):
+            if is_stopped():
+                raise Stopped
+            states = after
+        return self._lanes(chunk, states)
 
     def _lanes(self, chunk: Chunk, states: LaneState) -> list[LaneState]:
         """Returns the lanes of a chunk on the host."""
