@@ -310,3 +310,27 @@ def test_a_strategy_is_told_of_the_epochs_that_a_trial_trained_itself(select):
             assert score == np.float32(own[-1] if select == "last" else own.min())
             is_worse.append(own.min() > losses.min())
     assert any(is_worse)
+
+
+@pytest.fixture(scope="module")
+def asha_on_one():
+    return real("asha", devices=1)
+
+
+def real(strategy: str, devices: int) -> vtune.Study:
+    space = {"learning_rate": vtune.loguniform(1e-3, 1e25), "batch_size": 32, "hidden": 4, "layers": 1}
+    plain = {"trials": 24, "epochs": 9, "finalists": 0, "chunk": 2, "progress": False}
+    return vtune.search(vtune.MLP, space, digits(96, 50), strategy=strategy, devices=devices, **plain)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_asha_gives_the_same_table_on_any_number_of_devices(asha_on_one, devices):
+    assert {1, 3, 9} <= set(asha_on_one.trials["budget"])
+    assert "diverged" in set(asha_on_one.trials["status"])
+    assert_same(real("asha", devices), asha_on_one)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["successive_halving", "hyperband", "population_based", "babysit"])
+def test_so_do_the_others_that_continue_trials(strategy):
+    assert_same(real(strategy, devices=4), real(strategy, devices=1))
