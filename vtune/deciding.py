@@ -31,7 +31,7 @@ class Measured(NamedTuple):
     """What a chunk tells.
 
     Attributes:
-        trial_seconds: of one trial in a full chunk, all devices at work; compiling left out.
+        trial_seconds: of one trial under all its seeds, in full chunks, all devices at work; compiling left out.
         compile_seconds: of its program.
     """
 
@@ -89,7 +89,7 @@ def decide(measured: Measured, seconds: float, epochs: int, num_programs: int) -
     return Decision("babysit", {"day": day}, days, days * day, told)
 
 
-def measure(executor: Executor, job: Job, parts: Parts, epochs: int) -> Measured:
+def measure(executor: Executor, job: Job, parts: Parts, epochs: int, seeds_per_trial: int) -> Measured:
     """Trains one full chunk of the trial in the middle of the space for an epoch, twice: the first time it compiles.
 
     Args:
@@ -97,16 +97,17 @@ def measure(executor: Executor, job: Job, parts: Parts, epochs: int) -> Measured
         job: likewise.
         parts: likewise.
         epochs: of a whole training.
+        seeds_per_trial: how many trainings a trial has.
     """
     (row,) = parts.space.rows(np.full((1, len(parts.space.axes)), 0.5))
     hparams = parts.usage.complete(parts.usage.used(row))
     rung = job.ladder.rung(hparams)
-    trainings = [Training((Leg(lane, hparams, 1),)) for lane in range(rung.lanes)]
+    trainings = [Training((Leg(lane, hparams, 1),)) for lane in range(executor.num_parts * rung.lanes)]
     done: list[ChunkResult] = []
     for _ in range(2):
         executor.train(trainings, done.append)
-    seconds = done[-1].seconds * epochs / rung.lanes / executor.num_parallel
-    return Measured(max(seconds, 1e-9), job.program(rung).compile_seconds or 0.0)
+    seconds = done[-1].seconds * epochs / len(done[-1].chunk.trainings) / executor.num_parallel
+    return Measured(max(seconds * seeds_per_trial, 1e-9), job.program(rung).compile_seconds or 0.0)
 
 
 def recorded(kept: Held | None) -> Decision | None:
@@ -131,7 +132,9 @@ def is_auto(strategy: Any, seconds: float | None) -> bool:
     return True
 
 
-def decide_now(executor: Executor, job: Job, parts: Parts, ending: Ending, epochs: int) -> Decision:
+def decide_now(
+    executor: Executor, job: Job, parts: Parts, ending: Ending, epochs: int, seeds_per_trial: int
+) -> Decision:
     """Measures and decides.
 
     Args:
@@ -140,7 +143,9 @@ def decide_now(executor: Executor, job: Job, parts: Parts, ending: Ending, epoch
         parts: likewise.
         ending: whose time there is.
         epochs: of a whole training.
+        seeds_per_trial: how many trainings a trial has.
     """
     started, seconds = time.perf_counter(), ending.seconds or math.inf
-    decision = decide(measure(executor, job, parts, epochs), seconds, epochs, job.ladder.num_rungs)
+    measured = measure(executor, job, parts, epochs, seeds_per_trial)
+    decision = decide(measured, seconds, epochs, job.ladder.num_rungs)
     return decision._replace(seconds=time.perf_counter() - started)

@@ -160,7 +160,7 @@ def search(
     job = make_job(parts, root=root, trials=trials, epochs=epochs, kind=kind, chunk=chunk, ladder=planned)
     trainer, decision, seconds = train(job, used), None, kept.record["seconds"] if kept else 0.0
     if factory is None:
-        decision = recorded(kept) or decide_now(trainer, job, parts, ending, epochs)
+        decision = recorded(kept) or decide_now(trainer, job, parts, ending, epochs, int(seeds_per_trial))
         factory, trials, epochs = decision.factory(), decision.trials, decision.epochs
         seconds = max(seconds, decision.seconds)
     *earlier, trials = stages(kept, trials)
