@@ -105,6 +105,28 @@ def test_the_trials_are_those_of_the_strategy_that_is_decided_on(monkeypatch):
     assert same.trials["score"].equals(study.trials["score"])
 
 
+def test_without_a_panda_it_is_caviar_with_the_trials_that_fit():
+    few = decide(Measured(1.0, 0.0), seconds=8.0, epochs=20, num_programs=1, has_panda=False)
+    assert (few.strategy, few.trials, few.epochs) == ("coarse_to_fine", 6, 20)
+    assert few.told == (
+        "one trial takes 1 s, 8 s hold 6 trials: caviar (coarse_to_fine, 6 trials of 20 epochs); "
+        "no learning rate varies on a log scale, which the panda needs"
+    )
+    none = decide(Measured(1.0, 5.0), seconds=8.0, epochs=20, num_programs=4, has_panda=False)
+    assert (none.strategy, none.trials) == ("coarse_to_fine", 1)
+    plenty = [decide(Measured(1.0, 0.0), 40.0, 20, 1, has_panda) for has_panda in (True, False)]
+    assert plenty[0] == plenty[1]
+
+
+@pytest.mark.parametrize("rate", [0.01, vtune.uniform(0.001, 0.1)], ids=["fixed", "on no log scale"])
+@pytest.mark.parametrize("seconds", [4.0, 1000.0])
+def test_a_slow_machine_searches_a_space_without_a_rate_on_a_log_scale(monkeypatch, rate, seconds):
+    monkeypatch.setattr("vtune.deciding.measure", lambda *_: Measured(seconds, 0.0))
+    study = search(time_budget=40, space={**SPACE, "learning_rate": rate})
+    assert study.settings["decision"]["strategy"] == "coarse_to_fine"
+    assert len(study.trials) == (7 if seconds < 40 else 1)
+
+
 def test_without_a_time_nothing_can_be_decided():
     with pytest.raises(ValueError, match=r"strategy='auto' goes by the time .* Add time_budget='10m'"):
         search()

@@ -13,6 +13,7 @@ import numpy as np
 from vtune.ending import Ending
 from vtune.protocols import ChunkResult, Executor, Leg, StrategyFactory, Training
 from vtune.results.store import Held
+from vtune.strategies.babysitting import has_rate
 from vtune.strategies.names import by_name
 from vtune.training.job import Job
 from vtune.training.setup import Parts
@@ -63,7 +64,7 @@ class Decision(NamedTuple):
         return by_name(self.strategy, **self.settings)
 
 
-def decide(measured: Measured, seconds: float, epochs: int, num_programs: int) -> Decision:
+def decide(measured: Measured, seconds: float, epochs: int, num_programs: int, has_panda: bool = True) -> Decision:
     """Decides between many trials and one.
 
     Args:
@@ -71,6 +72,7 @@ def decide(measured: Measured, seconds: float, epochs: int, num_programs: int) -
         seconds: that there are.
         epochs: of a whole training.
         num_programs: that a search with many trials compiles.
+        has_panda: whether one network can be babysat; else it is the caviar with as many trials as there is time for.
 
     Example:
         >>> decide(Measured(trial_seconds=3.1, compile_seconds=2.0), seconds=600.0, epochs=20, num_programs=4).told
@@ -79,9 +81,10 @@ def decide(measured: Measured, seconds: float, epochs: int, num_programs: int) -
     left = max(0.0, _SHARE * (seconds - measured.compile_seconds * num_programs))
     holds = int(left / measured.trial_seconds)
     found = f"one trial takes {measured.trial_seconds:.2g} s, {seconds:.0f} s hold {holds} trials"
-    if holds >= FEWEST:
-        trials = min(holds, MOST)
-        told = f"{found}: caviar (coarse_to_fine, {trials} trials of {epochs} epochs)"
+    if holds >= FEWEST or not has_panda:
+        trials = min(max(holds, 1), MOST)
+        reason = "" if holds >= FEWEST else "; no learning rate varies on a log scale, which the panda needs"
+        told = f"{found}: caviar (coarse_to_fine, {trials} trial{'s' if trials > 1 else ''} of {epochs} epochs){reason}"
         return Decision("coarse_to_fine", {}, trials, epochs, told)
     day = max(1, epochs // _DAYS)
     days = max(1, int(_SHARE * (seconds - measured.compile_seconds) / (measured.trial_seconds * day / epochs)))
@@ -147,5 +150,5 @@ def decide_now(
     """
     started, seconds = time.perf_counter(), ending.seconds or math.inf
     measured = measure(executor, job, parts, epochs, seeds_per_trial)
-    decision = decide(measured, seconds, epochs, job.ladder.num_rungs)
+    decision = decide(measured, seconds, epochs, job.ladder.num_rungs, has_rate(parts.written.axes))
     return decision._replace(seconds=time.perf_counter() - started)

@@ -78,7 +78,8 @@ def search(
             scikit-learn, 60 % to train, 20 % to score trials and 20 % to test the winner. Nothing is scaled but what
             ``vtune.Data`` is told to standardize; one warning names columns that are far from 1 in size.
         strategy: what to try next: a name in ``vtune.strategies``, or one of its objects. "auto" measures one chunk and
-            decides by the ``time_budget`` between many trials and one that is watched, on ``trials`` and on ``epochs``.
+            decides by the ``time_budget`` between many trials and one that is watched, on ``trials`` and on ``epochs``;
+            without a learning rate on a log scale, which the one needs, it is as many trials as there is time for.
         trials: how many to try in all.
         epochs: how long each trains. An epoch is ``rows // batch_size`` mini-batches of a fresh permutation.
         optimizer: "adam", "momentum", "rmsprop" or "sgd", as in Optax; or a function from a trial's hyperparameters to
