@@ -6,6 +6,8 @@ import vtune
 from tests.laws.population import digits
 from vtune.deciding import FEWEST, MOST, Measured, decide
 from vtune.progress import Silent
+from vtune.training.queue import ChunkQueue
+from vtune.training.worker import Worker
 
 SPACE = {"learning_rate": vtune.loguniform(1e-3, 1e-1), "hidden": vtune.choice([4, 8]), "layers": 1}
 
@@ -46,17 +48,45 @@ def test_it_is_decided_by_one_measured_chunk_and_said_in_one_line(monkeypatch):
     assert study.settings["decision"]["trials"] == 30
 
 
-def test_what_is_measured_is_a_full_chunk(monkeypatch):
-    measured = []
+class Enough(Exception):
+    """What was measured is known."""
 
-    def decided(measurement, *rest):
+
+def measured_by(monkeypatch, **changes):
+    """Returns what a search measures where an epoch of a chunk takes a second, and the sizes of its chunks."""
+    sizes, measured, train = [], [], Worker.train
+
+    def timed(worker, chunk, *rest):
+        sizes.append(len(chunk.trainings))
+        return train(worker, chunk, *rest)._replace(seconds=1.0)
+
+    def decided(measurement, *_):
         measured.append(measurement)
-        return decide(Measured(1.0, 0.0), *rest)
+        raise Enough
 
+    monkeypatch.setattr(Worker, "train", timed)
+    monkeypatch.setattr(ChunkQueue, "num_parallel", property(lambda _: 3))
     monkeypatch.setattr("vtune.deciding.decide", decided)
-    search(time_budget=40)
-    assert 0 < measured[0].trial_seconds < 10
-    assert measured[0].compile_seconds > 0
+    with pytest.raises(Enough):
+        search(time_budget=40, epochs=6, **changes)
+    return measured[0], sizes
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "seconds"),
+    [
+        ({}, 2, 6 / 2 / 3),  # of a chunk for 6 epochs, 3 chunks of 2 trials at a time
+        ({"seeds_per_trial": 5}, 2, 5 * 6 / 2 / 3),
+        ({"executor": "mesh", "devices": 2}, 4, 6 / 4),
+        ({"executor": "mesh", "devices": 2, "seeds_per_trial": 5}, 4, 5 * 6 / 4),
+    ],
+    ids=["queue", "seeds", "mesh", "mesh with seeds"],
+)
+def test_what_is_measured_is_a_full_chunk(monkeypatch, changes, size, seconds):
+    measured, sizes = measured_by(monkeypatch, **changes)
+    assert sizes == [size, size]
+    assert measured.trial_seconds == pytest.approx(seconds)
+    assert measured.compile_seconds > 0
 
 
 def test_a_decision_is_made_once(tmp_path, monkeypatch):
@@ -73,6 +103,28 @@ def test_the_trials_are_those_of_the_strategy_that_is_decided_on(monkeypatch):
     study = search(time_budget=40)
     same = search(strategy="coarse_to_fine", trials=30, ladder=study.ladder)
     assert same.trials["score"].equals(study.trials["score"])
+
+
+def test_without_a_panda_it_is_caviar_with_the_trials_that_fit():
+    few = decide(Measured(1.0, 0.0), seconds=8.0, epochs=20, num_programs=1, has_panda=False)
+    assert (few.strategy, few.trials, few.epochs) == ("coarse_to_fine", 6, 20)
+    assert few.told == (
+        "one trial takes 1 s, 8 s hold 6 trials: caviar (coarse_to_fine, 6 trials of 20 epochs); "
+        "no learning rate varies on a log scale, which the panda needs"
+    )
+    none = decide(Measured(1.0, 5.0), seconds=8.0, epochs=20, num_programs=4, has_panda=False)
+    assert (none.strategy, none.trials) == ("coarse_to_fine", 1)
+    plenty = [decide(Measured(1.0, 0.0), 40.0, 20, 1, has_panda) for has_panda in (True, False)]
+    assert plenty[0] == plenty[1]
+
+
+@pytest.mark.parametrize("rate", [0.01, vtune.uniform(0.001, 0.1)], ids=["fixed", "on no log scale"])
+@pytest.mark.parametrize("seconds", [4.0, 1000.0])
+def test_a_slow_machine_searches_a_space_without_a_rate_on_a_log_scale(monkeypatch, rate, seconds):
+    monkeypatch.setattr("vtune.deciding.measure", lambda *_: Measured(seconds, 0.0))
+    study = search(time_budget=40, space={**SPACE, "learning_rate": rate})
+    assert study.settings["decision"]["strategy"] == "coarse_to_fine"
+    assert len(study.trials) == (7 if seconds < 40 else 1)
 
 
 def test_without_a_time_nothing_can_be_decided():

@@ -13,6 +13,7 @@ import numpy as np
 from vtune.ending import Ending
 from vtune.protocols import ChunkResult, Executor, Leg, StrategyFactory, Training
 from vtune.results.store import Held
+from vtune.strategies.babysitting import has_rate
 from vtune.strategies.names import by_name
 from vtune.training.job import Job
 from vtune.training.setup import Parts
@@ -31,7 +32,7 @@ class Measured(NamedTuple):
     """What a chunk tells.
 
     Attributes:
-        trial_seconds: of one trial in a full chunk, all devices at work; compiling left out.
+        trial_seconds: of one trial under all its seeds, in full chunks, all devices at work; compiling left out.
         compile_seconds: of its program.
     """
 
@@ -63,7 +64,7 @@ class Decision(NamedTuple):
         return by_name(self.strategy, **self.settings)
 
 
-def decide(measured: Measured, seconds: float, epochs: int, num_programs: int) -> Decision:
+def decide(measured: Measured, seconds: float, epochs: int, num_programs: int, has_panda: bool = True) -> Decision:
     """Decides between many trials and one.
 
     Args:
@@ -71,6 +72,7 @@ def decide(measured: Measured, seconds: float, epochs: int, num_programs: int) -
         seconds: that there are.
         epochs: of a whole training.
         num_programs: that a search with many trials compiles.
+        has_panda: whether one network can be babysat; else it is the caviar with as many trials as there is time for.
 
     Example:
         >>> decide(Measured(trial_seconds=3.1, compile_seconds=2.0), seconds=600.0, epochs=20, num_programs=4).told
@@ -79,9 +81,10 @@ def decide(measured: Measured, seconds: float, epochs: int, num_programs: int) -
     left = max(0.0, _SHARE * (seconds - measured.compile_seconds * num_programs))
     holds = int(left / measured.trial_seconds)
     found = f"one trial takes {measured.trial_seconds:.2g} s, {seconds:.0f} s hold {holds} trials"
-    if holds >= FEWEST:
-        trials = min(holds, MOST)
-        told = f"{found}: caviar (coarse_to_fine, {trials} trials of {epochs} epochs)"
+    if holds >= FEWEST or not has_panda:
+        trials = min(max(holds, 1), MOST)
+        reason = "" if holds >= FEWEST else "; no learning rate varies on a log scale, which the panda needs"
+        told = f"{found}: caviar (coarse_to_fine, {trials} trial{'s' if trials > 1 else ''} of {epochs} epochs){reason}"
         return Decision("coarse_to_fine", {}, trials, epochs, told)
     day = max(1, epochs // _DAYS)
     days = max(1, int(_SHARE * (seconds - measured.compile_seconds) / (measured.trial_seconds * day / epochs)))
@@ -89,7 +92,7 @@ def decide(measured: Measured, seconds: float, epochs: int, num_programs: int) -
     return Decision("babysit", {"day": day}, days, days * day, told)
 
 
-def measure(executor: Executor, job: Job, parts: Parts, epochs: int) -> Measured:
+def measure(executor: Executor, job: Job, parts: Parts, epochs: int, seeds_per_trial: int) -> Measured:
     """Trains one full chunk of the trial in the middle of the space for an epoch, twice: the first time it compiles.
 
     Args:
@@ -97,16 +100,17 @@ def measure(executor: Executor, job: Job, parts: Parts, epochs: int) -> Measured
         job: likewise.
         parts: likewise.
         epochs: of a whole training.
+        seeds_per_trial: how many trainings a trial has.
     """
     (row,) = parts.space.rows(np.full((1, len(parts.space.axes)), 0.5))
     hparams = parts.usage.complete(parts.usage.used(row))
     rung = job.ladder.rung(hparams)
-    trainings = [Training((Leg(lane, hparams, 1),)) for lane in range(rung.lanes)]
+    trainings = [Training((Leg(lane, hparams, 1),)) for lane in range(executor.num_parts * rung.lanes)]
     done: list[ChunkResult] = []
     for _ in range(2):
         executor.train(trainings, done.append)
-    seconds = done[-1].seconds * epochs / rung.lanes / executor.num_parallel
-    return Measured(max(seconds, 1e-9), job.program(rung).compile_seconds or 0.0)
+    seconds = done[-1].seconds * epochs / len(done[-1].chunk.trainings) / executor.num_parallel
+    return Measured(max(seconds * seeds_per_trial, 1e-9), job.program(rung).compile_seconds or 0.0)
 
 
 def recorded(kept: Held | None) -> Decision | None:
@@ -131,7 +135,9 @@ def is_auto(strategy: Any, seconds: float | None) -> bool:
     return True
 
 
-def decide_now(executor: Executor, job: Job, parts: Parts, ending: Ending, epochs: int) -> Decision:
+def decide_now(
+    executor: Executor, job: Job, parts: Parts, ending: Ending, epochs: int, seeds_per_trial: int
+) -> Decision:
     """Measures and decides.
 
     Args:
@@ -140,7 +146,9 @@ def decide_now(executor: Executor, job: Job, parts: Parts, ending: Ending, epoch
         parts: likewise.
         ending: whose time there is.
         epochs: of a whole training.
+        seeds_per_trial: how many trainings a trial has.
     """
     started, seconds = time.perf_counter(), ending.seconds or math.inf
-    decision = decide(measure(executor, job, parts, epochs), seconds, epochs, job.ladder.num_rungs)
+    measured = measure(executor, job, parts, epochs, seeds_per_trial)
+    decision = decide(measured, seconds, epochs, job.ladder.num_rungs, has_rate(parts.written.axes))
     return decision._replace(seconds=time.perf_counter() - started)

@@ -70,7 +70,7 @@ def _num_epochs(study: Study, candidates: Sequence[int]) -> int:
         while training.start and training.before.end not in legs:
             training = training.before
             legs[training.end] = training
-    chunks = study.job.chunks(legs.values(), study.settings["mesh_devices"] or 1)
+    chunks = study.job.chunks(legs.values(), study.executor.num_parts)
     return sum(chunk.until - chunk.start for chunk in chunks)
 
 

@@ -312,6 +312,11 @@ class Executor(Protocol):
         """How many chunks are trained at the same time."""
         ...
 
+    @property
+    def num_parts(self) -> int:
+        """How many times the lanes of its rung a full chunk holds."""
+        ...
+
     def train(
         self, trainings: Sequence[Training], on_chunk: Callable[[ChunkResult], Sequence[Training] | None]
     ) -> None:

@@ -78,7 +78,8 @@ def search(
             scikit-learn, 60 % to train, 20 % to score trials and 20 % to test the winner. Nothing is scaled but what
             ``vtune.Data`` is told to standardize; one warning names columns that are far from 1 in size.
         strategy: what to try next: a name in ``vtune.strategies``, or one of its objects. "auto" measures one chunk and
-            decides by the ``time_budget`` between many trials and one that is watched, on ``trials`` and on ``epochs``.
+            decides by the ``time_budget`` between many trials and one that is watched, on ``trials`` and on ``epochs``;
+            without a learning rate on a log scale, which the one needs, it is as many trials as there is time for.
         trials: how many to try in all.
         epochs: how long each trains. An epoch is ``rows // batch_size`` mini-batches of a fresh permutation.
         optimizer: "adam", "momentum", "rmsprop" or "sgd", as in Optax; or a function from a trial's hyperparameters to
@@ -97,7 +98,8 @@ def search(
         target_score: the search is done with the first round in which a trial reaches it.
         time_budget: seconds, or "90s", "10m", "1h30m", that the search may take in all, compiling included, and those
             before it was interrupted. When they are over, so is the search: what is under way is dropped, and whatever
-            is done is returned. Time for the finalists is left, or there are none.
+            is done is returned. Time for the finalists is left, or there are none. Not where JAX is distributed over
+            several processes.
         start: trials to begin with, ``[{"learning_rate": 0.01}]``, in which what is left out is drawn as in any other
             trial; or an older study (or its folder), of which the best 8 are tried first.
         finalists: how many of the best trials are trained again, each on 8 fresh seeds, to choose the winner by the
@@ -136,7 +138,9 @@ def search(
         >>> len(study.trials)
         4
     """
-    _check_arguments(trials, epochs, finalists, seeds_per_trial, patience, seed, folder, chunk, executor)
+    _check_arguments(
+        strategy, trials, epochs, finalists, seeds_per_trial, patience, time_budget, seed, folder, chunk, executor
+    )
     trials, epochs, seed = int(trials), int(epochs), int(seed)
     chunk, root = chunk if chunk == "auto" else int(chunk), seed_words(seed)
     written, ending = Space.of(space), make_ending(target_score, time_budget)
@@ -157,7 +161,7 @@ def search(
     job = make_job(parts, root=root, trials=trials, epochs=epochs, kind=kind, chunk=chunk, ladder=planned)
     trainer, decision, seconds = train(job, used), None, kept.record["seconds"] if kept else 0.0
     if factory is None:
-        decision = recorded(kept) or decide_now(trainer, job, parts, ending, epochs)
+        decision = recorded(kept) or decide_now(trainer, job, parts, ending, epochs, int(seeds_per_trial))
         factory, trials, epochs = decision.factory(), decision.trials, decision.epochs
         seconds = max(seconds, decision.seconds)
     *earlier, trials = stages(kept, trials)
@@ -202,6 +206,18 @@ def search(
     return study
 
 
+def _check_clocks(strategy: Any, time_budget: Any) -> None:
+    """Refuses to go by time where several processes train, as all of them must make the same calls."""
+    is_decided = isinstance(strategy, str) and strategy == "auto"
+    if jax.process_count() > 1 and (is_decided or time_budget is not None):
+        asked = "strategy='auto'" if is_decided else f"time_budget={time_budget!r}"
+        raise ValueError(
+            f"{asked}: JAX runs in {jax.process_count()} processes, and each would decide by a clock of its own, so "
+            "they would not train the same. Leave time_budget out, and write how much to train, such as "
+            "strategy='coarse_to_fine', trials=64."
+        )
+
+
 def _check_shared(folder: Any, kept: Held | None) -> None:
     """Refuses a folder in which the processes of a mesh do not find the same; all of them wait for one another here."""
     if folder is None or jax.process_count() == 1:
@@ -230,11 +246,13 @@ def _check_patience(patience: int | None, strategy: str | StrategyFactory, keeps
 
 
 def _check_arguments(
+    strategy: Any,
     trials: Any,
     epochs: Any,
     finalists: Any,
     seeds_per_trial: Any,
     patience: Any,
+    time_budget: Any,
     seed: Any,
     folder: Any,
     chunk: Any,
@@ -252,3 +270,4 @@ def _check_arguments(
         check_count("finalists", finalists, least=0, example=8)
     if not isinstance(executor, str) or executor not in EXECUTORS:
         raise ValueError(f"executor={executor!r} is not known; {did_you_mean(str(executor), EXECUTORS)}")
+    _check_clocks(strategy, time_budget)

@@ -104,9 +104,10 @@ class Study:
 
     @property
     def best_score(self) -> float:
-        """The winner's mean score on the validation rows over seeds that it was not chosen by, so an unbiased one.
+        """The winner's mean score over seeds that it was not chosen by: unbiased over seeds, on these validation rows.
 
-        Without finalists it is ``search_score``, and as the best of many noisy scores somewhat too good.
+        All trials were ranked on the same rows; ``test_score`` is the number for new ones. Without finalists it is
+        ``search_score``, and as the best of many noisy scores somewhat too good.
         """
         return float(self.finalists["score"].iloc[0]) if len(self.finalists) else self.search_score
 

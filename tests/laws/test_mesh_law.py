@@ -212,6 +212,21 @@ def test_standardized_targets_are_trained_on_the_mesh_too():
 # Several processes
 
 
+@pytest.mark.parametrize(
+    ("changes", "written"),
+    [
+        ({"time_budget": "10m"}, "time_budget='10m'"),
+        ({"time_budget": "10m", "strategy": "auto"}, "strategy='auto'"),
+        ({"strategy": "auto"}, "strategy='auto'"),
+    ],
+)
+def test_several_processes_do_not_go_by_their_clocks(monkeypatch, changes, written):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr("vtune.training.programs.Program.__init__", lambda *_: pytest.fail("it compiles"))
+    with pytest.raises(ValueError, match=rf"^{written}: JAX runs in 2 processes.*clock.*Leave time_budget out"):
+        search(**changes)
+
+
 PROGRAM = """
 import json, sys
 import jax

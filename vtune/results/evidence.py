@@ -31,7 +31,8 @@ class Evidence(NamedTuple):
         verdict: "stale" where the challenger is better by more than the tolerance, "fresh" where no challenger is,
             both with the confidence that was asked for; else "not enough evidence".
         challenger: the row of the best challenger, chosen on the choosing seeds.
-        difference: of the challenger's mean to that of the old best, on the judging seeds; so it is unbiased.
+        difference: of the challenger's mean to that of the old best, on the judging seeds; so it is unbiased over
+            seeds, on these validation rows.
         interval: two bounds on the difference, each of which holds with the confidence that was asked for.
         probability: that the difference exceeds the tolerance.
         others: the same upper bound on the differences of all other challengers, on the choosing seeds; -inf where

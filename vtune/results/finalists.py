@@ -1,9 +1,10 @@
-"""The finalists of a search, trained again: which one is the best, and how good it is without its luck.
+"""The finalists of a search, trained again: which one is the best, and how good it is without the luck of its seeds.
 
 The best of n noisy scores is too good: it was chosen for its noise too, 2.8 standard deviations of it among 256 equal
 trials (Cawley & Talbot 2010 measure this bias of model selection). So there are two stages, each on seeds that no
 earlier one has seen: the finalists are trained on fresh seeds and the best mean wins; then the winner is trained on
-further seeds, which chose nothing, and so their mean is unbiased.
+further seeds, which chose nothing, and so their mean is unbiased over seeds, on these validation rows. The luck of rows
+stays, as all trials are scored on the same ones: ``Study.test_score`` is the number for new rows.
 """
 
 import math
@@ -46,7 +47,7 @@ class Verified(NamedTuple):
     """A score from seeds that chose nothing.
 
     Attributes:
-        mean: unbiased; NaN where a seed diverged.
+        mean: unbiased over seeds, on the validation rows; NaN where a seed diverged.
         standard_error: of the mean; NaN where there is one seed, or one diverged.
         seeds: how many there were.
         diverged: how many of them diverged.

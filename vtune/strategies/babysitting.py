@@ -199,10 +199,20 @@ def _babysit(
     return Strategy(init, ask, tell, done=lambda state: ~offer(state).is_open, max_lanes=look_ahead, keeps="all")
 
 
+def has_rate(axes: Sequence[Axis]) -> bool:
+    """Returns whether there is what babysitting moves: a learning rate that varies on a log scale.
+
+    Example:
+        >>> has_rate([Axis("learning_rate", None, True)]), has_rate([Axis("learning_rate", None, True, log_length=9.2)])
+        (False, True)
+    """
+    return any(axis.name == "learning_rate" and axis.log_length for axis in axes)
+
+
 def _check_search(axes: Sequence[Axis], epochs: int, day: int) -> None:
     if day > epochs:
         raise ValueError(f"day={day}: no day ends in a search with epochs={epochs}. Write day=1, or epochs={50 * day}.")
-    if not any(axis.name == "learning_rate" and axis.log_length for axis in axes):
+    if not has_rate(axes):
         raise ValueError(
             f"babysit() multiplies the learning rate, and the axes {[axis.name for axis in axes]} have none on a log "
             'scale. Write "learning_rate": loguniform(1e-6, 10.0) into the space.'

@@ -58,8 +58,13 @@ class Lockstep:
         """How many chunks are trained at the same time: the devices share each."""
         return 1
 
+    @property
+    def num_parts(self) -> int:
+        """How many times the lanes of its rung a full chunk holds: each device has so many."""
+        return len(self.devices)
+
     def _chunks(self, trainings: Sequence[Training]) -> list[Chunk]:
-        chunks = self.job.chunks(trainings, parts=len(self.devices))
+        chunks = self.job.chunks(trainings, parts=self.num_parts)
         self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), own(self.devices))
         return chunks
 

@@ -85,6 +85,11 @@ class ChunkQueue:
         """How many chunks are trained at the same time."""
         return len(self.workers)
 
+    @property
+    def num_parts(self) -> int:
+        """How many times the lanes of its rung a full chunk holds: a device has a chunk for itself."""
+        return 1
+
     def _chunks(self, trainings: Sequence[Training]) -> list[Chunk]:
         chunks = self.job.chunks(trainings)
         self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), self.devices[0])
