@@ -1,6 +1,13 @@
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from vtune.ending import Ending
+from vtune.finals import hold_finals, seeds_taken
+from vtune.progress import Silent
+from vtune.protocols import Leg, Training
 from vtune.results.finalists import Verified, choose, finalists_table, ranking, verify
 from vtune.results.resampling import draw_means, standard_errors
 
@@ -28,6 +35,44 @@ def test_the_reported_score_of_equal_configurations_is_not_too_good(is_maximized
     assert abs(np.mean([score.mean for score in reported])) < 0.03  # less than 0.1 is asked for
     errors = [score.standard_error for score in reported]
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(1 / np.sqrt(SEEDS), rel=0.05)
+
+
+def held(scores, num_seeds):
+    """Holds the finals of a search whose trial i has scores[i, s] under seed index s; returns who won, and by what."""
+    objective = SimpleNamespace(outcome=lambda curve: (float(curve[-1, -1]), 1))
+    objective._replace = lambda **_: objective
+    searched = scores[:, :num_seeds].mean(axis=1)
+
+    def train(trainings, on_chunk):
+        curves = np.array([[[scores[training.trial_id, training.seed_index]]] for training in trainings])
+        on_chunk(SimpleNamespace(chunk=SimpleNamespace(trainings=trainings), curves=curves))
+
+    study = SimpleNamespace(
+        num_seeds=num_seeds,
+        seconds=0.0,
+        final_scores={},
+        parts=SimpleNamespace(objective=objective),
+        executor=SimpleNamespace(train=train),
+        training=lambda trial_id: Training((Leg(trial_id, {}, 1),)),
+        save=lambda: None,
+        table=SimpleNamespace(
+            is_maximized=True,
+            comparable=lambda: np.argsort(-searched).tolist(),
+            result=lambda trial_id: SimpleNamespace(score=searched[trial_id]),
+        ),
+    )
+    hold_finals(study, FINALISTS, Silent(), Ending())
+    return study.finalists.iloc[0]
+
+
+@pytest.mark.parametrize("num_seeds", [1, 3])
+def test_no_seed_both_chooses_and_measures(monkeypatch, as_users_call, num_seeds):
+    # One table of scores by trial and seed: a seed that chose a winner and measures it, too, would show as a bias.
+    monkeypatch.setattr("vtune.finals.expected_seconds", lambda *_: 0.0)
+    tables = noise(200, TRIALS, seeds_taken(num_seeds), seed=6)
+    winners = pd.DataFrame([held(scores, num_seeds) for scores in tables])
+    assert 0.3 < winners["mean"].mean() < 0.7  # chosen by these: the best of 8 means, 0.5 too good
+    assert abs(winners["score"].mean()) < 0.09  # its error is 0.025
 
 
 def test_ranking_is_by_the_mean_then_by_order():

@@ -15,6 +15,7 @@ from tests.compilations import Compilations
 from vtune.cli import main
 from vtune.keys import seed_words, split_key
 from vtune.original import Layout
+from vtune.progress import Silent
 from vtune.results.store import read_folder
 from vtune.retesting import NEIGHBOUR, NEW, OLD, _configurations
 from vtune.training.setup import make_parts
@@ -257,6 +258,61 @@ def test_what_cannot_be_retested_is_refused_before_anything_compiles(study, chan
     with Compilations() as compilations, pytest.raises((ValueError, TypeError, OSError), match=message):
         vtune.retest(**{"study": study, "data": rows(seed=1), **FEW, **SMALL, **changes})
     assert compilations.count == 0
+
+
+@pytest.fixture(scope="module")
+def refined(study, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("refined")
+    vtune.retest(study, rows(seed=1, gain=30.0), folder=folder, **FEW, **SMALL)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": rows(seed=2, gain=30.0)}, r"data whose values have the digest .* Write the same to continue"),
+        ({"seed": 1}, r"holds a search with seed=0, and this one has seed=1"),
+        ({"epochs": 3}, r"holds a search with epochs=4, and this one has epochs=3"),
+        ({"chunk": 4}, r"holds a search with chunk=8, and this one has chunk=4"),
+        ({"trials": 8}, r"trials=8: the folder holds a search of 16"),
+    ],
+)
+def test_a_folder_with_another_search_is_refused_before_anything_is_trained(
+    study, refined, changes, message, monkeypatch
+):
+    monkeypatch.setattr("vtune.training.worker.Worker.train", lambda *_: pytest.fail("it trains"))
+    given = {"study": study, "data": rows(seed=1, gain=30.0), "folder": refined, **FEW, **SMALL}
+    with pytest.raises(ValueError, match=message):
+        vtune.retest(**(given | changes))
+
+
+def test_a_folder_with_a_search_by_another_strategy_is_refused_before_anything_is_trained(study, folder, monkeypatch):
+    monkeypatch.setattr("vtune.training.worker.Worker.train", lambda *_: pytest.fail("it trains"))
+    with pytest.raises(ValueError, match=r"holds a search with strategy="):
+        vtune.retest(study, rows(), folder=folder, **FEW, **SMALL)
+
+
+def test_a_retest_goes_on_in_the_folder_of_its_own_refined_search(study, refined, stale):
+    again = vtune.retest(study, rows(seed=1, gain=30.0), folder=refined, **FEW, **SMALL)
+    assert again.refined.trials["score"].equals(stale.refined.trials["score"])
+
+
+class Told(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+def test_the_verdict_is_told_before_the_refined_search(study, stale, monkeypatch):
+    def fails(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vtune.retesting.search", fails)
+    with pytest.raises(KeyboardInterrupt):
+        vtune.retest(study, rows(seed=1, gain=30.0), **FEW, **SMALL | {"progress": (told := Told())})
+    assert stale.summary().splitlines()[:-1] == told.lines[2:]
 
 
 def test_other_columns_are_refused(tmp_path):

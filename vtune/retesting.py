@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from os import PathLike
@@ -30,8 +30,9 @@ from vtune.results.store import Folder
 from vtune.results.summary import format_value
 from vtune.results.tables import typed_column
 from vtune.scaling import SizeWarning
-from vtune.searching import search
+from vtune.searching import check_goes_on, search
 from vtune.space import sample_points
+from vtune.strategies.zoom import coarse_to_fine
 from vtune.study import Study
 from vtune.training.devices import Device, kind_of, own, queue_devices
 from vtune.training.losses import RowLoss
@@ -196,7 +197,8 @@ def retest(
             challenger and the best of the retest on.
         trials: of that search.
         seed: of the split, the samples, initial weights and data order.
-        folder: where to keep the trials of that search; None keeps them in memory.
+        folder: where to keep the trials of that search; None keeps them in memory. What it holds of another search is
+            refused before anything is trained.
         chunk: trials that one call trains at a time, or "auto".
         devices: to train on; how many; or None for all.
         progress: whether to show a bar, or an object that shows it your way.
@@ -229,13 +231,19 @@ def retest(
         "loss": original.loss, "metric": original.metric, "direction": original.direction, "select": original.select,
         "patience": original.patience, "seed": int(seed), "matmul_precision": original.matmul_precision,
     }  # fmt: skip
+    further = {
+        "strategy": coarse_to_fine(), "trials": int(trials), "epochs": epochs, "executor": "queue",
+        "seeds_per_trial": original.seeds_per_trial, "chunk": chunk if chunk == "auto" else int(chunk),
+    }  # fmt: skip
     parts = make_parts(**asked)
     tried = _configurations(parts, original.best_params, root, neighbours, fresh)
     num, kind = len(tried.roles), kind_of(own(used))
     job = make_job(parts, root=root, trials=num, epochs=epochs, kind=kind, chunk=chunk)
     trainer = ChunkQueue(job, used)
-    if folder is not None:
-        Folder(folder)  # before an hour of training
+    if folder is not None:  # before an hour of training
+        Folder(folder)
+        if refine:
+            check_goes_on(folder, parts, asked | further)
     first, is_maximized = seeds_taken(original.seeds_per_trial), parts.objective.is_maximized
     with closing(make_progress(progress)) as shown:
         shown.say(
@@ -247,20 +255,23 @@ def retest(
         choosing = scores(range(num), range(first, first + seeds))
         challenger = challenger_of(choosing, is_maximized=is_maximized)
         judging = scores([0, challenger], range(first + seeds, first + 2 * seeds))
-    evidence = weigh(choosing, judging, is_maximized=is_maximized, tolerance=tolerance, seed=int(seed))
-    params = tuple({name: row[name] for name in parts.written.entries if name in row} for row in tried.used)
-    refined = None
-    if refine and evidence.verdict == "stale":
+        evidence = weigh(choosing, judging, is_maximized=is_maximized, tolerance=tolerance, seed=int(seed))
+        params = tuple({name: row[name] for name in parts.written.entries if name in row} for row in tried.used)
+        moved = _moved(parts, tried.points, choosing, original.best_params, int(seed))
+        table = _table(parts, params, tried.roles, choosing, {0: judging[0], challenger: judging[1]})
+        found = Retest(evidence, moved, table, params, parts.objective.name, seeds)
+        if is_refined := refine and found.verdict == "stale":
+            for line in found.summary().splitlines():  # whatever becomes of the search that follows
+                shown.say(line)
+    if is_refined:
         start = _starts(params, [0, challenger, *ranking(choosing, is_maximized=is_maximized).tolist()])
         with catch_warnings():
             simplefilter("ignore", SizeWarning)  # it is told once
             refined = search(
-                **asked, strategy="coarse_to_fine", trials=trials, epochs=epochs, start=start[:trials], folder=folder,
-                seeds_per_trial=original.seeds_per_trial, chunk=chunk, devices=devices, progress=progress,
-            )  # fmt: skip
-    moved = _moved(parts, tried.points, choosing, original.best_params, int(seed))
-    table = _table(parts, params, tried.roles, choosing, {0: judging[0], challenger: judging[1]})
-    return Retest(evidence, moved, table, params, parts.objective.name, seeds, refined)
+                **asked, **further, start=start[:trials], folder=folder, devices=devices, progress=progress
+            )
+        return replace(found, refined=refined)
+    return found
 
 
 class _Tried(NamedTuple):

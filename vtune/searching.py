@@ -33,7 +33,7 @@ from vtune.training.devices import Device, kind_of, own
 from vtune.training.losses import RowLoss
 from vtune.training.networks import ModelFn
 from vtune.training.optimizers import Optimizer
-from vtune.training.setup import EXECUTORS, make_job, make_parts
+from vtune.training.setup import EXECUTORS, Parts, make_job, make_parts
 
 
 def search(
@@ -168,17 +168,15 @@ def search(
     tried = factory(written.axes, trials=trials, epochs=epochs, **({"earlier": tuple(earlier)} if earlier else {}))
     _check_patience(patience, factory, tried.keeps)
     table = Table(list(written.entries), parts.objective.columns, parts.objective.is_maximized)
-    settings = {
-        "model_fn": _name(model_fn), "space": written.describe(), "data": repr(parts.data),
-        "data_digest": parts.data.digest, "strategy": _name(factory), "trials": trials, "epochs": epochs,
-        "optimizer": _name(optimizer), "loss": _name(loss), "metric": parts.objective.name,
-        "is_maximized": parts.objective.is_maximized, "select": select, "start_from": source_of(start), "start": first,
+    settings = _remembered(parts, {
+        "model_fn": model_fn, "strategy": factory, "epochs": epochs, "optimizer": optimizer, "loss": loss,
+        "select": select, "patience": patience, "seed": seed, "seeds_per_trial": int(seeds_per_trial), "chunk": chunk,
+        "executor": executor,
+    }) | {
+        "trials": trials, "start_from": source_of(start), "start": first,
         "finalists": finalists if isinstance(finalists, str) else int(finalists),
-        "patience": patience and int(patience), "target_score": ending.target,
-        "time_budget": ending.seconds, "seed": seed, "seeds_per_trial": int(seeds_per_trial),
-        "chunk": chunk, "executor": executor,
-        "mesh_devices": len(used) if executor == "mesh" else None,
-        "matmul_precision": parts.recipe.matmul_precision, "decision": decision and decision._asdict(),
+        "target_score": ending.target, "time_budget": ending.seconds,
+        "mesh_devices": len(used) if executor == "mesh" else None, "decision": decision and decision._asdict(),
     }  # fmt: skip
     if folder is not None:
         settings["code_digest"] = job.code_digest(parts.large_trials())
@@ -228,6 +226,34 @@ def _check_shared(folder: Any, kept: Held | None) -> None:
             f'folder "{folder}" does not hold the same for all {jax.process_count()} processes. Write one on a file '
             "system that they share."
         )
+
+
+def check_goes_on(folder: str | PathLike[str], parts: Parts, asked: Mapping[str, Any]) -> None:
+    """Refuses a folder that holds another search than one which is to be made later, from trials that come out by then.
+
+    Args:
+        folder: of that search.
+        parts: likewise.
+        asked: arguments of ``search`` that are known now, by name; all that ``parts`` do not tell.
+
+    Raises:
+        ValueError: for a folder that holds another one, with what differs.
+        OSError: for tables of something else.
+    """
+    if kept := read_if_there(folder):
+        check_same(kept, _remembered(parts, asked) | {"start_from": None, "decision": None})
+        stages(kept, asked["trials"])
+
+
+def _remembered(parts: Parts, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a study remembers of what it was asked, as far as that is known before anything is planned."""
+    return {
+        **{name: _name(asked[name]) for name in ("model_fn", "strategy", "optimizer", "loss")},
+        **{name: asked[name] for name in ("epochs", "select", "seed", "seeds_per_trial", "chunk", "executor")},
+        "patience": asked["patience"] and int(asked["patience"]), "space": parts.written.describe(),
+        "data": repr(parts.data), "data_digest": parts.data.digest, "metric": parts.objective.name,
+        "is_maximized": parts.objective.is_maximized, "matmul_precision": parts.recipe.matmul_precision,
+    }  # fmt: skip
 
 
 def _name(written: Any) -> str:
