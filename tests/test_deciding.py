@@ -31,6 +31,8 @@ def test_where_there_is_time_for_many_trials_it_is_caviar_and_else_the_panda():
     short = decide(Measured(1.0, 0.0), seconds=FEWEST / 0.75 - 0.1, epochs=20, num_programs=1)
     assert (short.strategy, short.settings) == ("babysit", {"day": 1})
     assert short.epochs == short.trials == int((FEWEST - 0.075) * 20)
+    alone = decide(Measured(1.0, 0.0, together=8), seconds=FEWEST / 0.75 - 0.1, epochs=20, num_programs=1)
+    assert alone.trials == short.trials // 8  # days, whose chunks have one trial each
     assert short.told == f"one trial takes 1 s, 21 s hold 15 trials: panda (babysit, {short.trials} days of 1 epoch)"
 
 
@@ -73,19 +75,21 @@ def measured_by(monkeypatch, **changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "size", "seconds"),
+    ("changes", "size", "seconds", "alone"),
     [
-        ({}, 2, 6 / 2 / 3),  # of a chunk for 6 epochs, 3 chunks of 2 trials at a time
-        ({"seeds_per_trial": 5}, 2, 5 * 6 / 2 / 3),
-        ({"executor": "mesh", "devices": 2}, 4, 6 / 4),
-        ({"executor": "mesh", "devices": 2, "seeds_per_trial": 5}, 4, 5 * 6 / 4),
+        ({}, 2, 6 / 2 / 3, 6),  # of a chunk for 6 epochs, 3 chunks of 2 trials at a time
+        ({"seeds_per_trial": 2}, 2, 2 * 6 / 2 / 3, 6),  # side by side
+        ({"seeds_per_trial": 6}, 2, 6 * 6 / 2 / 3, 2 * 6),
+        ({"executor": "mesh", "devices": 2}, 4, 6 / 4, 6),
+        ({"executor": "mesh", "devices": 2, "seeds_per_trial": 5}, 4, 5 * 6 / 4, 5 * 6),
     ],
-    ids=["queue", "seeds", "mesh", "mesh with seeds"],
+    ids=["queue", "few seeds", "many seeds", "mesh", "mesh with seeds"],
 )
-def test_what_is_measured_is_a_full_chunk(monkeypatch, changes, size, seconds):
+def test_what_is_measured_is_a_full_chunk(monkeypatch, changes, size, seconds, alone):
     measured, sizes = measured_by(monkeypatch, **changes)
     assert sizes == [size, size]
     assert measured.trial_seconds == pytest.approx(seconds)
+    assert measured.trial_seconds * measured.together == pytest.approx(alone)
     assert measured.compile_seconds > 0
 
 

@@ -34,10 +34,12 @@ class Measured(NamedTuple):
     Attributes:
         trial_seconds: of one trial under all its seeds, in full chunks, all devices at work; compiling left out.
         compile_seconds: of its program.
+        together: how many trials are trained in the time that one takes by itself, whose chunk has idle lanes.
     """
 
     trial_seconds: float
     compile_seconds: float
+    together: float = 1.0
 
 
 class Decision(NamedTuple):
@@ -87,7 +89,8 @@ def decide(measured: Measured, seconds: float, epochs: int, num_programs: int, h
         told = f"{found}: caviar (coarse_to_fine, {trials} trial{'s' if trials > 1 else ''} of {epochs} epochs){reason}"
         return Decision("coarse_to_fine", {}, trials, epochs, told)
     day = max(1, epochs // _DAYS)
-    days = max(1, int(_SHARE * (seconds - measured.compile_seconds) / (measured.trial_seconds * day / epochs)))
+    day_seconds = measured.trial_seconds * measured.together * day / epochs
+    days = max(1, int(_SHARE * (seconds - measured.compile_seconds) / day_seconds))
     told = f"{found}: panda (babysit, {days} days of {day} epoch{'s' if day > 1 else ''})"
     return Decision("babysit", {"day": day}, days, days * day, told)
 
@@ -109,8 +112,10 @@ def measure(executor: Executor, job: Job, parts: Parts, epochs: int, seeds_per_t
     done: list[ChunkResult] = []
     for _ in range(2):
         executor.train(trainings, done.append)
-    seconds = done[-1].seconds * epochs / len(done[-1].chunk.trainings) / executor.num_parallel
-    return Measured(max(seconds * seeds_per_trial, 1e-9), job.program(rung).compile_seconds or 0.0)
+    size, num_parallel = len(done[-1].chunk.trainings), executor.num_parallel
+    seconds = done[-1].seconds * epochs / size / num_parallel
+    together = size * max(1.0, num_parallel / seeds_per_trial)  # the seeds of one trial are chunks side by side
+    return Measured(max(seconds * seeds_per_trial, 1e-9), job.program(rung).compile_seconds or 0.0, together)
 
 
 def recorded(kept: Held | None) -> Decision | None:
