@@ -236,7 +236,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("x64", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize(("model_fn", "is_partial"), MODELS.values(), ids=MODELS)
 def test_models_of_every_kind_take_raw_rows_and_give_own_units(model_fn, is_partial, x64):
     space = {name: SPACE[name] for name in ("learning_rate", "batch_size")}

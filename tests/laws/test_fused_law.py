@@ -204,7 +204,7 @@ def test_epochs_beyond_one_window_go_on():
     np.testing.assert_allclose(results.curves[0][..., :2], curves[..., :2], rtol=1e-3)
 
 
-@pytest.mark.parametrize("select", ["last", "best_epoch"])
+@pytest.mark.parametrize("select", [pytest.param("last", marks=pytest.mark.long), "best_epoch"])
 def test_the_epoch_that_is_ranked_is_chosen_as_in_a_search(select):
     space = {"learning_rate": vtune.loguniform(1e-3, 3e-1), "hidden": 8, "layers": 1, "batch_size": 32}
     with float64():

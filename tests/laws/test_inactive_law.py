@@ -122,6 +122,7 @@ def test_a_zoom_goes_on_where_only_some_trials_use_a_parameter():
     assert study.trials["momentum"].isna().any()
 
 
+@pytest.mark.long
 def test_models_of_several_kinds_use_what_their_kind_reads():
     space = {
         "kind": vtune.choice(["linear", "deep", "leaky"]),

@@ -200,6 +200,7 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_bits_on_as_many_devices(t
     pd.testing.assert_frame_equal(search(folder=tmp_path).curves, study.curves, check_exact=True)
 
 
+@pytest.mark.long
 def test_standardized_targets_are_trained_on_the_mesh_too():
     x, _ = digits(200, 60).train
     y = (x[:, 20] * 3000 + x[:, 30] * 500).astype(np.float32)
@@ -266,6 +267,7 @@ print("told:", json.dumps(told))
 """
 
 
+@pytest.mark.long
 def test_two_processes_train_one_population_and_agree(tmp_path, study):
     with socket.socket() as free:
         free.bind(("localhost", 0))

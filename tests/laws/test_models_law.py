@@ -114,6 +114,7 @@ def trained(name):
 each_case = pytest.mark.parametrize("name", CASES)
 
 
+@pytest.mark.long
 @each_case
 def test_one_epoch_in_float32_equals_a_plain_loop(name):
     queue, curves = trained(name)

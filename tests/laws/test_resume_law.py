@@ -115,6 +115,7 @@ def test_its_best_model_is_the_same(tmp_path, truth):
     np.testing.assert_array_equal(search(folder=tmp_path).best_model(x), truth.best_model(x))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("nth", range(9))
 def test_killed_while_it_writes_it_goes_on_too(tmp_path, truth, monkeypatch, nth):
     replace, calls = os.replace, count()

@@ -152,6 +152,7 @@ def test_every_optimizer_agrees_and_shares_the_search_with_the_others(optimizer)
             np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-9, err_msg=str(row))
 
 
+@pytest.mark.long
 def test_a_width_of_its_own_in_every_layer_agrees():
     space = {**SPACE, "hidden": per_layer(integers(5, 130, log=True)), "layers": integers(1, 4)}
     widths = [
