@@ -146,6 +146,11 @@ def test_there_is_one_program_a_structure(name):
     assert [queue.job.program(rung).num_traces for rung in rungs] == [1] * len(rungs)
 
 
+@pytest.mark.xfail(
+    jax.__version_info__ < (0, 8),
+    reason="with jax 0.7.2 on an AMD EPYC, lanes of three of these models differ by up to 2.4e-7 with their place",
+    strict=False,
+)
 @each_case
 def test_a_trial_alone_has_the_same_bits(name):
     queue, together = trained(name)
