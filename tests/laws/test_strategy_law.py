@@ -325,9 +325,11 @@ def tiered_of(inner: Factory | partial[Factory], shares: tuple[int, ...] | None)
     return strategies.tiered(inner() if isinstance(inner, partial) else inner, shares)
 
 
+WITHOUT_PANDA = FACTORIES.filter(lambda factory: factory.name != "babysit")  # which needs a learning rate in every tier
+
 # Put together in the test itself: beartype looks at a random item of a sequence, which hypothesis takes amiss.
 PAIRS = st.builds(partial, st.just(strategies.chain), FACTORIES, FACTORIES, shares=st.sampled_from([None, (1, 3)]))
-TIERED = st.builds(partial, st.just(tiered_of), FACTORIES | PAIRS, shares=st.sampled_from([None, (1, 3, 1, 1)]))
+TIERED = st.builds(partial, st.just(tiered_of), WITHOUT_PANDA, shares=st.sampled_from([None, (1, 3, 1, 1)]))
 SEARCHED = st.builds(
     Search,
     axes=st.sampled_from([MIXED, MIXED[:1]]),
