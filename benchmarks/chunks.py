@@ -23,8 +23,8 @@ from vtune.training.cost import VERSION, cost_table, lanes_within, turn_seconds
 from vtune.training.devices import Device, kind_of, local_devices
 from vtune.training.job import Job
 from vtune.training.ladder import Ladder
-from vtune.training.losses import METRICS, cross_entropy
 from vtune.training.mlp import MLP
+from vtune.training.objective import make_objective
 from vtune.training.optimizers import named
 from vtune.training.places import OneDevice
 from vtune.training.task import Recipe
@@ -70,12 +70,13 @@ def main() -> None:
 
 def measure(rung: Rung, width: int, layers: int, data: Data, device: Device, repeats: int) -> tuple[float, list[float]]:
     """Seconds to compile a rung, and to train a chunk of it once it is compiled."""
-    recipe = Recipe(MLP, named, cross_entropy, (METRICS["accuracy"],), data.inputs, data.outputs)
+    objective = make_objective("auto", "auto", "auto", "last", data.kind)
+    recipe = Recipe(MLP, named, objective.loss, objective.metrics, data.inputs, data.outputs)
     row = {**DEFAULTS, "hidden": width, "layers": layers, "batch_size": BATCH_SIZE}
     names = ("batch_size", "beta1", "beta2", "decay", "epsilon", "hidden", "layers", "learning_rate")
     traced = tuple((name, "int32" if name in ("batch_size", "hidden", "layers") else "float32") for name in names)
     no_ladder = Ladder(VERSION, device.device_kind, data.dtype.name, None, (), None, (), 1, 0.0)
-    job = Job(recipe, no_ladder, traced, data, seed_words(0))
+    job = Job(recipe, no_ladder, traced, data, seed_words(0), objective)
     worker, program = Worker(OneDevice(device), job, Weights()), job.program(rung)
     chunk = Chunk(rung, tuple(Training((Leg(lane, row, EPOCHS),)) for lane in range(rung.lanes)))
     worker.train(chunk)

@@ -46,14 +46,10 @@ def expected_seconds(study: Study, number: int) -> float:
     if not comparable or not number:
         return 0.0
     results = [study.table.result(trial_id) for trial_id in comparable]
-    epochs = study.num_seeds * sum(result.epochs - _inherited(study, result.trial_id) for result in results)
+    born = [Training(study.lineages[trial_id]).born for trial_id in comparable]
+    epochs = study.num_seeds * sum(result.epochs - before for result, before in zip(results, born, strict=True))
     seconds_per_epoch = sum(result.seconds for result in results) / epochs
     return seconds_per_epoch * _num_epochs(study, comparable[:number]) / study.executor.num_parallel
-
-
-def _inherited(study: Study, trial_id: int) -> int:
-    """How many epochs the network of a trial had before it was that trial's."""
-    return max((leg.until for leg in study.lineages[trial_id] if leg.trial_id != trial_id), default=0)
 
 
 def _num_epochs(study: Study, candidates: Sequence[int]) -> int:

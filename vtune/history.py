@@ -55,11 +55,6 @@ class History:
         return self.legs[-1].until
 
     @property
-    def born(self) -> int:
-        """The epochs of its ancestors: how many were done when it began."""
-        return max((leg.until for leg in self.legs if leg.trial_id != self.trial_id), default=0)
-
-    @property
     def curves_so_far(self) -> list[Curves]:
         """The learning curves within its budget."""
         return [curve[: self.budget] for curve in self.curves]

@@ -296,7 +296,8 @@ class Loop:
         """
         if result.status == "diverged":
             return np.nan, np.nan
-        return self.study.parts.objective.outcome(result.curves[self._histories[result.trial_id].born :])
+        training = Training(self._histories[result.trial_id].legs)
+        return self.study.parts.objective.outcome(result.curves[training.born :])
 
     # The folder
 

@@ -237,6 +237,11 @@ class Training(NamedTuple):
         return self.legs[-1].until
 
     @property
+    def born(self) -> int:
+        """How many epochs were done when its trial began: those of the trials that it descends from."""
+        return max((leg.until for leg in self.legs if leg.trial_id != self.trial_id), default=0)
+
+    @property
     def end(self) -> Moment:
         """What names the weights at its end."""
         return self.trial_id, self.seed_index, self.until

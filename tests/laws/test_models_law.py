@@ -146,12 +146,15 @@ def test_there_is_one_program_a_structure(name):
     assert [queue.job.program(rung).num_traces for rung in rungs] == [1] * len(rungs)
 
 
-@pytest.mark.xfail(
-    jax.__version_info__ < (0, 8),
-    reason="with jax 0.7.2 on an AMD EPYC, lanes of three of these models differ by up to 2.4e-7 with their place",
-    strict=False,
-)
-@each_case
+BY_LANE = [  # an AMD EPYC with jax 0.7.2 lets the last bits of a trial depend on its lane: differences of 2.4e-7
+    "nnx with dropout and batch statistics",
+    "linen with dropout and batch statistics",
+    "nnx class with hyperparameters of its own",
+]
+old = pytest.mark.xfail(jax.__version_info__ < (0, 8), reason="bits that depend on the lane, see BY_LANE", strict=False)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[old] if name in BY_LANE else []) for name in CASES])
 def test_a_trial_alone_has_the_same_bits(name):
     queue, together = trained(name)
     rows = CASES[name].rows

@@ -1,18 +1,19 @@
 """What a study trains, whoever trains it: its recipe, its ladder, its rows, and the programs that follow from them."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, UInt32
+from jaxtyping import UInt32
 
 from vtune.arrays import Part
 from vtune.data import Data
 from vtune.protocols import Chunk, Hparams, Rung, Training
 from vtune.training.devices import Device, device_bytes
 from vtune.training.ladder import Ladder
+from vtune.training.objective import Objective
 from vtune.training.programs import Program, Signature, epochs_per_call, fingerprint, program
 from vtune.training.task import Recipe
 
@@ -27,8 +28,7 @@ class Job:
         traced: name and dtype of each hyperparameter that is data.
         data: rows to train and to measure on.
         root: words of the study's root key.
-        stop: after how many epochs patience with a training ran out, by its curve so far; None where it did not.
-        patience: in how many epochs it runs out at the soonest; None for never.
+        objective: what ranks trials, and ends those that it has no patience with.
     """
 
     recipe: Recipe
@@ -36,8 +36,7 @@ class Job:
     traced: tuple[tuple[str, str], ...]
     data: Data
     root: UInt32[np.ndarray, "2"]
-    stop: Callable[[Float[np.ndarray, "epochs metrics"]], int | None] = lambda curve: None
-    patience: int | None = None
+    objective: Objective
 
     def chunks(self, trainings: Iterable[Training], parts: int = 1) -> list[Chunk]:
         """Packs trainings into full chunks, in their order; what does not fill the last one makes a smaller one.

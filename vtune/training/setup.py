@@ -81,9 +81,7 @@ class Parts(NamedTuple):
 
     def job(self, ladder: Ladder, root: UInt32[np.ndarray, "2"]) -> Job:
         """Returns what an executor needs; ``root`` are the words of the study's root key."""
-        return Job(
-            self.recipe, ladder, self.findings.traced, self.data, root, self.objective.stop, self.objective.patience
-        )
+        return Job(self.recipe, ladder, self.findings.traced, self.data, root, self.objective)
 
     def large_trials(self) -> list[dict[str, Any]]:
         """Returns complete trials, the largest model of the space among them; the first is that of its upper end."""

@@ -106,7 +106,7 @@ class Worker:
         if not _is_brief(chunk):
             return False
         curves = np.concatenate(parts, axis=1)[: len(chunk.trainings)]
-        return all(self.job.stop(curve) is not None for curve in curves)
+        return all(self.job.objective.stop(curve) is not None for curve in curves)
 
     def _epochs_at_once(self, program: Program, chunk: Chunk) -> int:
         """How many epochs the next call takes: it decides when a search can stop, and no bits (law Segments)."""
@@ -114,7 +114,7 @@ class Worker:
         if not self.place.is_within_process:  # where clocks differ, and all processes must make the same calls
             seconds = epoch_seconds(cost_table(self.place.kind), program.state_bytes, self.job.data.num_train)
         count = 1 if seconds is None else max(1, int(_CALL_SECONDS / seconds))
-        return min(count, self.job.patience or count) if _is_brief(chunk) else count
+        return min(count, self.job.objective.patience or count) if _is_brief(chunk) else count
 
     def inputs(self, program: Program, chunk: Chunk) -> ChunkInputs:
         """Returns what the first call of a chunk is given; lanes without a trial repeat the first one, idle."""
