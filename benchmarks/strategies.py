@@ -36,6 +36,7 @@ import jax
 import numpy as np
 from jaxtyping import Key
 
+from regret.answer import Comparison, print_answer
 from regret.driving import Outcome, fitted_trials, run
 from regret.functions import FUNCTIONS, NOISE, Function, Trainings
 from regret.statistics import Interval
@@ -46,15 +47,6 @@ from vtune.strategies.names import STRATEGIES
 
 BASELINE, OURS = "random", "coarse_to_fine"
 EPOCHS = 27  # of a whole training: 3 ** 3, which halving by thirds divides
-REASONS: dict[tuple[str, str] | str, str] = {
-    (
-        "grid",
-        "Hartmann6 + 4",
-    ): "128 points are 2 values on 7 of 10 axes and 1 on the others, whether or not they matter",
-    ("grid", "Griewank6"): "the best point is no worse than random's, but noise hides it, and with 2 values on 5 of 6 "
-    "axes few others come close",
-}
-"""Why a strategy loses to random, by its name, or by that and the function's; from what the numbers show."""
 
 
 class Row(NamedTuple):
@@ -109,7 +101,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=20, help="on functions")
     parser.add_argument("--trainings", type=int, nargs="+", default=[32, 64, 128], help="whole ones, on functions")
     parser.add_argument("--noise", type=float, default=NOISE, help="in ranges of the function")
-    parser.add_argument("--training-seeds", type=int, default=3)
+    parser.add_argument("--training-seeds", type=int, default=20)
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="these strategies alone")
     parser.add_argument("--json", type=Path, help="where to write all numbers")
     parser.add_argument(
@@ -117,12 +109,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     options = parser.parse_args()
     options.functions, options.tasks, options.space = FUNCTIONS, TASKS, SPACE
-    options.training_trials, options.training_epochs = 32, 9
+    options.training_trials, options.training_epochs = [8, 16, 32], 9
     if options.quick:
         options.seeds, options.trainings, options.training_seeds = 2, [8], 1
         options.functions, options.tasks = FUNCTIONS[:1], TASKS[1:2]
         options.space = {"learning_rate": SPACE["learning_rate"], "hidden": 8, "layers": 1}
-        options.training_trials, options.training_epochs = 4, 3
+        options.training_trials, options.training_epochs = [4], 3
         jax.config.update("jax_disable_most_optimizations", True)  # compiling is most of it
     return options
 
@@ -177,27 +169,8 @@ def print_functions(rows: Sequence[Row], options: argparse.Namespace) -> None:
         against = difference(row, rows)
         cells += [against.told(100, "+") if against else "", Interval.of(row.last.best_regret).told(100)]
         print("|", " | ".join([*cells, f"{row.last.trainings.mean():.1f}"]), "|")
-    print_answer(rows, most)
-
-
-def print_answer(rows: Sequence[Row], most: int) -> None:
-    """Prints who beats random, and why those that do not lose."""
-    print(f"\nBelow 0, it ends closer to the minimum than {BASELINE} search with equally many epochs.\n")
-    lost = []
-    for name in dict.fromkeys(row.strategy for row in rows):
-        pairs = {row.function: difference(row, rows) for row in rows if row.strategy == name}
-        against = {function: pair for function, pair in pairs.items() if pair}
-        if not against:
-            continue
-        better = [function for function, pair in against.items() if pair.high < 0]
-        worse = [function for function, pair in against.items() if pair.low > 0]
-        lost += [(name, function) for function in worse]
-        print(f"- {name}, {most} trainings: better on {listed(better, against)}; worse on {listed(worse, against)}.")
-    if lost:
-        print("\n| loses to random | on | why |\n|---|---|---|")
-    for name, function in lost:
-        reason = REASONS.get((name, function), REASONS.get(name, "not explained yet"))
-        print(f"| {name} | {function} | {reason} |")
+    pairs = ((row, difference(row, rows)) for row in rows)
+    print_answer((Comparison(row.strategy, row.function, pair) for row, pair in pairs if pair), BASELINE, most)
 
 
 def difference(row: Row, rows: Sequence[Row]) -> Interval | None:
@@ -206,10 +179,6 @@ def difference(row: Row, rows: Sequence[Row]) -> Interval | None:
     if baseline is None or row.strategy == BASELINE:
         return None
     return Interval.of(row.last.regret - baseline.last.regret)
-
-
-def listed(names: Sequence[str], of: Mapping[str, Any]) -> str:
-    return f"{len(names)} of {len(of)}" + f" ({', '.join(names)})" * bool(names)
 
 
 if __name__ == "__main__":

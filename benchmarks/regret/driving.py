@@ -1,5 +1,6 @@
 """Runs a strategy for many keys at a time, as a study would, on trials that train in no time."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -12,6 +13,9 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from vtune.protocols import FRESH, Axis, Plan, Strategy, StrategyFactory
+
+_ATTEMPTS = 6
+"""How often a number of trials is tried out, to spend a given number of epochs."""
 
 Scores = Callable[[Key[Array, " seeds"], Plan], tuple[Array, Array]]
 """What the trials of a plan score, and their regrets."""
@@ -139,7 +143,7 @@ def fitted_trials(factory: StrategyFactory, trainings: int, epochs: int) -> int:
     Those that stop trials early are given more of them, as close below the total as a few attempts come; one that
     spends no more when it is given more trials keeps the number of trainings.
     """
-    axes = [Axis("x", None, True)]
+    axes = [Axis("learning_rate", None, True, log_length=math.log(1e4))]
     key = jax.random.split(jax.random.key(0, impl="threefry2x32"), 1)
 
     def scores(keys: Any, plan: Plan) -> tuple[Array, Array]:
@@ -147,7 +151,7 @@ def fitted_trials(factory: StrategyFactory, trainings: int, epochs: int) -> int:
         return noise, noise  # pyright: ignore[reportReturnType]  (NumPy's will do)
 
     trials, best = trainings, None
-    for _ in range(4):
+    for _ in range(_ATTEMPTS):
         made = factory(axes, trials=trials, epochs=epochs)
         if not made.is_traceable:
             return trainings
@@ -156,5 +160,6 @@ def fitted_trials(factory: StrategyFactory, trainings: int, epochs: int) -> int:
             best = spent, trials
         if 0.98 * trainings <= spent <= trainings:
             break
-        trials = max(1, int(trials * trainings / spent))
+        aim = trainings if spent < trainings else 0.99 * trainings  # a step back must not end too far again
+        trials = max(1, int(trials * aim / spent))
     return best[1] if best else trials

@@ -1,10 +1,10 @@
 """Strategies on networks that are really trained, each given the same number of epochs.
 
 Searched are the learning rate, beta1, mini-batch size, width and depth of Adam-trained networks, by the validation
-loss: on scikit-learn's digits and breast cancer data (standardized), and on MNIST-1D. A search has as many epochs as 32
-whole trainings of 9. The seed is that of the search: its points, initial weights and data orders; the split is always
-the same. The winner is then trained once more and scored on test rows that no search saw. There is no known minimum, so
-regret is the loss beyond the lowest one that any search here came to, on validation and on test rows each.
+loss: on scikit-learn's digits and breast cancer data (standardized), and on MNIST-1D. A search has as many epochs as 8,
+16 and 32 whole trainings of 9. The seed is that of the search: its points, initial weights and data orders; the split
+is always the same. The winner is then trained once more and scored on test rows that no search saw. There is no known
+minimum, so regret is the loss beyond the lowest one that any search here came to, on validation and on test rows each.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from sklearn.datasets import load_breast_cancer
 
 import vtune
 from contest.mnist1d import mnist1d
+from regret.answer import Comparison, print_answer
 from regret.driving import epochs_spent, fitted_trials
 from regret.statistics import Interval
 from vtune.protocols import StrategyFactory
@@ -60,37 +61,58 @@ TASKS: list[tuple[str, Callable[[], vtune.Data]]] = [
 ]
 
 
-class Trained(NamedTuple):
-    """One strategy on one task: losses of its winners and whole trainings spent, one a seed."""
+class Winners(NamedTuple):
+    """What searches came to: losses of their winners and whole trainings spent, one a seed."""
 
-    task: str
-    strategy: str
     valid: Float[np.ndarray, " seeds"]
     test: Float[np.ndarray, " seeds"]
     trainings: Float[np.ndarray, " seeds"]
 
+
+class Trained(NamedTuple):
+    """One strategy on one task.
+
+    Attributes:
+        task: by its name.
+        strategy: by its name.
+        winners: by the whole trainings that the searches were given.
+    """
+
+    task: str
+    strategy: str
+    winners: dict[int, Winners]
+
+    @property
+    def last(self) -> Winners:
+        """With the most trainings."""
+        return self.winners[max(self.winners)]
+
     def as_dict(self) -> dict[str, Any]:
         """Returns all of it for JSON."""
-        return {name: value if isinstance(value, str) else value.tolist() for name, value in self._asdict().items()}
+        winners = {
+            trainings: {name: losses.tolist() for name, losses in winners._asdict().items()}
+            for trainings, winners in self.winners.items()
+        }
+        return {"task": self.task, "strategy": self.strategy, "winners": winners}
 
 
 def train_all(factories: Mapping[str, StrategyFactory], options: argparse.Namespace) -> list[Trained]:
     """Searches with every strategy on every task."""
+    trials = {
+        name: {count: fitted_trials(factory, count, options.training_epochs) for count in options.training_trials}
+        for name, factory in factories.items()
+    }
     rows = []
     for task, load in options.tasks:
         data = load()
         for name, factory in factories.items():
-            try:
-                rows.append(train(task, data, name, factory, options))
-            except ValueError as error:  # what it cannot be used for, it says itself
-                print(f"{name} is left out on {task}: {error}")
+            winners = {count: train(data, factory, tried, options) for count, tried in trials[name].items()}
+            rows.append(Trained(task, name, winners))
     return rows
 
 
-def train(task: str, data: vtune.Data, name: str, factory: StrategyFactory, options: argparse.Namespace) -> Trained:
+def train(data: vtune.Data, factory: StrategyFactory, trials: int, options: argparse.Namespace) -> Winners:
     """Searches once a seed."""
-    epochs = options.training_epochs
-    trials = fitted_trials(factory, options.training_trials, epochs)
     found = []
     for seed in range(options.training_seeds):
         study = vtune.search(
@@ -99,7 +121,7 @@ def train(task: str, data: vtune.Data, name: str, factory: StrategyFactory, opti
             data,
             strategy=factory,
             trials=trials,
-            epochs=epochs,
+            epochs=options.training_epochs,
             metric="loss",
             finalists=0,
             seed=seed,
@@ -107,27 +129,38 @@ def train(task: str, data: vtune.Data, name: str, factory: StrategyFactory, opti
         )
         plans = study.plans.table.reset_index()
         spent = epochs_spent(*(plans[column].to_numpy() for column in ("trial_id", "parent", "budget")))
-        found.append((study.best_score, study.test_score, spent / epochs))
-    return Trained(task, name, *np.array(found, np.float64).T)
+        found.append((study.best_score, study.test_score, spent / options.training_epochs))
+    return Winners(*np.array(found, np.float64).T)
 
 
 def print_training(rows: Sequence[Trained], baseline: str) -> None:
     """Prints one line a strategy and task."""
     print("\nLoss beyond the lowest that is known, from networks that were trained\n")
-    columns = ["data", "strategy", "validation regret (95 %)", "test regret (95 %)", f"test against {baseline} (95 %)"]
-    columns += ["trainings spent"]
+    counts = list(rows[0].winners)
+    columns = ["data", "strategy", *(f"validation, {count} trainings" for count in counts), f"test, {max(counts)}"]
+    columns += [f"test against {baseline} at {max(counts)} (95 %)", "trainings spent"]
     print("|", " | ".join(columns), "|")
     print("|---" * len(columns) + "|")
     for row in rows:
         print("|", " | ".join(cells(row, rows, baseline)), "|")
+    pairs = ((row, difference(row, rows, baseline)) for row in rows)
+    comparisons = (Comparison(row.strategy, row.task, pair) for row, pair in pairs if pair)
+    print_answer(comparisons, baseline, max(counts))
 
 
 def cells(row: Trained, rows: Sequence[Trained], baseline: str) -> Iterator[str]:
     """Yields the cells of one line."""
-    others = [other for other in rows if other.task == row.task]
+    known = [winners for other in rows if other.task == row.task for winners in other.winners.values()]
     yield from (row.task, row.strategy)
-    yield Interval.of(row.valid - min(other.valid.min() for other in others)).told()
-    yield Interval.of(row.test - min(other.test.min() for other in others)).told()
-    against = [other for other in others if other.strategy == baseline != row.strategy]
-    yield Interval.of(row.test - against[0].test).told(sign="+") if against else ""
-    yield f"{row.trainings.mean():.1f}"
+    for winners in row.winners.values():
+        yield Interval.of(winners.valid - min(other.valid.min() for other in known)).told()
+    yield Interval.of(row.last.test - min(other.test.min() for other in known)).told()
+    against = difference(row, rows, baseline)
+    yield against.told(sign="+") if against else ""
+    yield f"{row.last.trainings.mean():.1f}"
+
+
+def difference(row: Trained, rows: Sequence[Trained], baseline: str) -> Interval | None:
+    """Returns the test loss against that of the baseline, seed by seed; None for that itself, or without it."""
+    against = next((other for other in rows if (other.task, other.strategy) == (row.task, baseline)), None)
+    return None if against is None or row.strategy == baseline else Interval.of(row.last.test - against.last.test)
