@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -174,3 +175,21 @@ def test_where_most_trials_are_left_out_nothing_is_shown(compare):
     half, more = ([TRUTH, changed(0, slice(0, count), 1.01)] for count in (8, 9))
     assert compare(TRUTH, TRUTH, half, RATES).failures == []
     assert compare(TRUTH, TRUTH, more, RATES).failures == ["most trials are chaotic"]
+
+
+def test_a_strategy_is_given_the_trials_that_spend_the_epochs_there_are(regret, monkeypatch):
+    driving = regret("driving")
+    # What was measured of ASHA: the more trials, the more of them are trained to the end.
+    measured = {1: 1.0, 128: 17.2, 400: 62.2, 700: 116.0, 900: 128.2, 920: 128.9, 950: 130.0}
+
+    def run(trials, keys, scores, epochs):
+        spent = np.interp(trials.count, list(measured), list(measured.values()))
+        return driving.Outcome(np.zeros(1), np.zeros(1), np.array([spent]))
+
+    monkeypatch.setattr(driving, "run", run)
+
+    def factory(axes, trials, epochs):
+        return SimpleNamespace(is_traceable=True, count=trials)
+
+    trials = driving.fitted_trials(factory, trainings=128, epochs=27)
+    assert 0.98 * 128 <= np.interp(trials, list(measured), list(measured.values())) <= 128

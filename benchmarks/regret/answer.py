@@ -12,6 +12,10 @@ REASONS: dict[tuple[str, str] | str, str] = {
     ): "128 points are 2 values on 7 of 10 axes and 1 on the others, whether or not they matter",
     ("grid", "Griewank6"): "the best point is no worse than random's, but noise hides it, and with 2 values on 5 of 6 "
     "axes few others come close",
+    **dict.fromkeys(
+        [("grid", "breast cancer"), ("grid", "MNIST-1D")],
+        "32 points on 5 axes are 2 learning rates, 0.001 and 0.1; the best of random's lie between them",
+    ),
     ("sobol", "Ackley5"): "20 seeds mislead: with 400 (`--part functions --seeds 400 --trainings 128 --only random "
     "sobol`) the difference is -0.8 (-2.4 to +0.8)",
 }

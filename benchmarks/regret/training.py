@@ -1,9 +1,9 @@
 """Strategies on networks that are really trained, each given the same number of epochs.
 
 Searched are the learning rate, beta1, mini-batch size, width and depth of Adam-trained networks, by the validation
-loss: on scikit-learn's digits and breast cancer data (standardized), and on MNIST-1D. A search has as many epochs as 8,
-16 and 32 whole trainings of 9. The seed is that of the search: its points, initial weights and data orders; the split
-is always the same. The winner is then trained once more and scored on test rows that no search saw. There is no known
+loss: on scikit-learn's digits and breast cancer data (standardized), and on MNIST-1D. A search has as many epochs as 16
+and 32 whole trainings of 9. The seed is that of the search: its points, initial weights and data orders; the split is
+always the same. The winner is then trained once more and scored on test rows that no search saw. There is no known
 minimum, so regret is the loss beyond the lowest one that any search here came to, on validation and on test rows each.
 """
 
