@@ -14,6 +14,9 @@ from jaxtyping import Float, Int, Key
 
 from vtune.protocols import FRESH, Axis, Plan, Strategy, StrategyFactory
 
+RATE = Axis("learning_rate", None, True, log_length=math.log(1e4))
+"""An axis that every strategy can do something with."""
+
 _ATTEMPTS = 6
 """How often a number of trials is tried out, to spend a given number of epochs."""
 
@@ -143,7 +146,6 @@ def fitted_trials(factory: StrategyFactory, trainings: int, epochs: int) -> int:
     Those that stop trials early are given more of them, as close below the total as a few attempts come; one that
     spends no more when it is given more trials keeps the number of trainings.
     """
-    axes = [Axis("learning_rate", None, True, log_length=math.log(1e4))]
     key = jax.random.split(jax.random.key(0, impl="threefry2x32"), 1)
 
     def scores(keys: Any, plan: Plan) -> tuple[Array, Array]:
@@ -152,7 +154,7 @@ def fitted_trials(factory: StrategyFactory, trainings: int, epochs: int) -> int:
 
     trials, best = trainings, None
     for _ in range(_ATTEMPTS):
-        made = factory(axes, trials=trials, epochs=epochs)
+        made = factory([RATE], trials=trials, epochs=epochs)
         if not made.is_traceable:
             return trainings
         spent = float(run(made, key, scores, epochs).trainings[0])

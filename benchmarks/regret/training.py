@@ -18,7 +18,7 @@ from sklearn.datasets import load_breast_cancer
 import vtune
 from contest.mnist1d import mnist1d
 from regret.answer import Comparison, print_answer
-from regret.driving import epochs_spent, fitted_trials
+from regret.driving import RATE, epochs_spent, fitted_trials
 from regret.statistics import Interval
 from vtune.protocols import StrategyFactory
 
@@ -98,20 +98,39 @@ class Trained(NamedTuple):
 
 def train_all(factories: Mapping[str, StrategyFactory], options: argparse.Namespace) -> list[Trained]:
     """Searches with every strategy on every task."""
-    trials = {
-        name: {count: fitted_trials(factory, count, options.training_epochs) for count in options.training_trials}
+    offers = {
+        name: {count: Offer.of(factory, count, options.training_epochs) for count in options.training_trials}
         for name, factory in factories.items()
     }
     rows = []
     for task, load in options.tasks:
         data = load()
         for name, factory in factories.items():
-            winners = {count: train(data, factory, tried, options) for count, tried in trials[name].items()}
+            winners = {count: train(data, factory, offer, options) for count, offer in offers[name].items()}
             rows.append(Trained(task, name, winners))
     return rows
 
 
-def train(data: vtune.Data, factory: StrategyFactory, trials: int, options: argparse.Namespace) -> Winners:
+class Offer(NamedTuple):
+    """What a search is given, to spend the epochs of some whole trainings.
+
+    Attributes:
+        trials: in all.
+        epochs: of one trial at most.
+    """
+
+    trials: int
+    epochs: int
+
+    @classmethod
+    def of(cls, factory: StrategyFactory, trainings: int, epochs: int) -> "Offer":
+        """Returns as many trials as it takes; who has but one network, which is looked after, may give it all."""
+        if factory([RATE], trials=trainings, epochs=epochs).max_lanes == 1:
+            return cls(trainings * epochs, trainings * epochs)
+        return cls(fitted_trials(factory, trainings, epochs), epochs)
+
+
+def train(data: vtune.Data, factory: StrategyFactory, offer: Offer, options: argparse.Namespace) -> Winners:
     """Searches once a seed."""
     found = []
     for seed in range(options.training_seeds):
@@ -120,8 +139,8 @@ def train(data: vtune.Data, factory: StrategyFactory, trials: int, options: argp
             options.space,
             data,
             strategy=factory,
-            trials=trials,
-            epochs=options.training_epochs,
+            trials=offer.trials,
+            epochs=offer.epochs,
             metric="loss",
             finalists=0,
             seed=seed,
