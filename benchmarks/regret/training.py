@@ -111,6 +111,10 @@ def train_all(factories: Mapping[str, StrategyFactory], options: argparse.Namesp
     return rows
 
 
+_MANY = 256
+"""Trials of which a strategy that trains several at a time does so."""
+
+
 class Offer(NamedTuple):
     """What a search is given, to spend the epochs of some whole trainings.
 
@@ -125,7 +129,7 @@ class Offer(NamedTuple):
     @classmethod
     def of(cls, factory: StrategyFactory, trainings: int, epochs: int) -> "Offer":
         """Returns as many trials as it takes; who has but one network, which is looked after, may give it all."""
-        if factory([RATE], trials=trainings, epochs=epochs).max_lanes == 1:
+        if factory([RATE], trials=_MANY, epochs=epochs).max_lanes == 1:
             return cls(trainings * epochs, trainings * epochs)
         return cls(fitted_trials(factory, trainings, epochs), epochs)
 
