@@ -30,15 +30,16 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Key
 
-from regret.answer import Comparison, print_answer
+from regret.answer import print_answer
 from regret.driving import Outcome, fitted_trials, run
 from regret.functions import FUNCTIONS, NOISE, Function, Trainings
+from regret.rows import Row, differences
 from regret.statistics import Interval
 from regret.training import SPACE, TASKS, print_training, train_all
 from vtune.protocols import StrategyFactory
@@ -47,33 +48,6 @@ from vtune.strategies.names import STRATEGIES
 
 BASELINE, OURS = "random", "coarse_to_fine"
 EPOCHS = 27  # of a whole training: 3 ** 3, which halving by thirds divides
-
-
-class Row(NamedTuple):
-    """One strategy on one function.
-
-    Attributes:
-        function: by its name.
-        strategy: by its name.
-        outcomes: by the whole trainings that it was given.
-    """
-
-    function: str
-    strategy: str
-    outcomes: dict[int, Outcome]
-
-    @property
-    def last(self) -> Outcome:
-        """With the most trainings."""
-        return self.outcomes[max(self.outcomes)]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns all numbers for JSON."""
-        outcomes = {
-            trainings: {name: column.tolist() for name, column in outcome._asdict().items()}
-            for trainings, outcome in self.outcomes.items()
-        }
-        return {"function": self.function, "strategy": self.strategy, "outcomes": outcomes}
 
 
 def main() -> None:
@@ -133,7 +107,7 @@ def all_strategies() -> dict[str, StrategyFactory]:
 # Functions
 
 
-def on_functions(factories: Mapping[str, StrategyFactory], options: argparse.Namespace) -> list[Row]:
+def on_functions(factories: Mapping[str, StrategyFactory], options: argparse.Namespace) -> list[Row[Outcome]]:
     """Searches with every strategy on every function."""
     keys = jax.vmap(functools.partial(jax.random.key, impl="threefry2x32"))(np.arange(options.seeds))
     rows = []
@@ -143,42 +117,33 @@ def on_functions(factories: Mapping[str, StrategyFactory], options: argparse.Nam
             rows += [search(name, factory, function, trials, keys, options.noise) for function in options.functions]
         except ValueError as error:  # what it cannot be used for, it says itself
             print(f"{name} is left out: {error}")
-    return sorted(rows, key=lambda row: [function.name for function in options.functions].index(row.function))
+    return sorted(rows, key=lambda row: [function.name for function in options.functions].index(row.on))
 
 
 def search(
     name: str, factory: StrategyFactory, function: Function, trials: Mapping[int, int], keys: Key, noise: float
-) -> Row:
+) -> Row[Outcome]:
     """Searches once a key for each number of whole trainings, with as many trials as it takes to spend them."""
     scores = Trainings(function, EPOCHS, noise).scores
     made = {count: factory(function.axes, trials=tried, epochs=EPOCHS) for count, tried in trials.items()}
     return Row(function.name, name, {count: run(strategy, keys, scores, EPOCHS) for count, strategy in made.items()})
 
 
-def print_functions(rows: Sequence[Row], options: argparse.Namespace) -> None:
+def print_functions(rows: Sequence[Row[Outcome]], options: argparse.Namespace) -> None:
     """Prints one line a strategy and function, and what follows from them."""
-    most = max(options.trainings)
+    most, against = max(options.trainings), differences(rows, BASELINE, lambda outcome: outcome.regret)
     print(f"Regret in percent of the range: {options.seeds} seeds, noise of {100 * options.noise:g} %\n")
     columns = ["function", "strategy", *(f"{count} trainings" for count in options.trainings)]
     columns += [f"against {BASELINE} at {most} (95 %)", "best tried", "trainings spent"]
     print("|", " | ".join(columns), "|")
     print("|---" * len(columns) + "|")
     for row in rows:
-        cells = [row.function, row.strategy]
-        cells += [Interval.of(outcome.regret).told(100) for outcome in row.outcomes.values()]
-        against = difference(row, rows)
-        cells += [against.told(100, "+") if against else "", Interval.of(row.last.best_regret).told(100)]
+        cells = [row.on, row.strategy]
+        cells += [Interval.of(outcome.regret).told(100) for outcome in row.found.values()]
+        pair = against.get((row.strategy, row.on))
+        cells += [pair.told(100, "+") if pair else "", Interval.of(row.last.best_regret).told(100)]
         print("|", " | ".join([*cells, f"{row.last.trainings.mean():.1f}"]), "|")
-    pairs = ((row, difference(row, rows)) for row in rows)
-    print_answer((Comparison(row.strategy, row.function, pair) for row, pair in pairs if pair), BASELINE, most)
-
-
-def difference(row: Row, rows: Sequence[Row]) -> Interval | None:
-    """Returns the regret against that of random search, seed by seed; None for that itself, or without it."""
-    baseline = next((other for other in rows if (other.function, other.strategy) == (row.function, BASELINE)), None)
-    if baseline is None or row.strategy == BASELINE:
-        return None
-    return Interval.of(row.last.regret - baseline.last.regret)
+    print_answer(against, BASELINE, most)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Who does better than the baseline, and why those that lose to it do."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 from regret.statistics import Interval
 
-REASONS: dict[tuple[str, str] | str, str] = {
+REASONS: dict[tuple[str, str], str] = {
     (
         "grid",
         "Hartmann6 + 4",
@@ -19,28 +18,14 @@ REASONS: dict[tuple[str, str] | str, str] = {
     ("sobol", "Ackley5"): "20 seeds mislead: with 400 (`--part functions --seeds 400 --trainings 128 --only random "
     "sobol`) the difference is -0.8 (-2.4 to +0.8)",
 }
-"""Why a strategy loses, by its name, or by that and what it was tried on; from what the numbers show."""
+"""Why a strategy loses, by its name and that of what it was tried on; from what the numbers show."""
 
 
-class Comparison(NamedTuple):
-    """A strategy on one function or data set.
-
-    Attributes:
-        strategy: by its name.
-        on: the function or the data, by name.
-        against: its regret less that of the baseline, seed by seed.
-    """
-
-    strategy: str
-    on: str
-    against: Interval
-
-
-def print_answer(comparisons: Iterable[Comparison], baseline: str, trainings: int) -> None:
+def print_answer(differences: Mapping[tuple[str, str], Interval], baseline: str, trainings: int) -> None:
     """Prints in how many places each strategy is better or worse than the baseline, and why it is worse there."""
     print(f"\nBelow 0, it does better than {baseline} search with equally many epochs.\n")
     by_strategy: dict[str, dict[str, Interval]] = {}
-    for strategy, on, against in comparisons:
+    for (strategy, on), against in differences.items():
         by_strategy.setdefault(strategy, {})[on] = against
     lost = []
     for strategy, against in by_strategy.items():
@@ -54,7 +39,7 @@ def print_answer(comparisons: Iterable[Comparison], baseline: str, trainings: in
     if lost:
         print(f"\n| loses to {baseline} | on | why |\n|---|---|---|")
     for strategy, on in lost:
-        print(f"| {strategy} | {on} | {REASONS.get((strategy, on), REASONS.get(strategy, 'not explained yet'))} |")
+        print(f"| {strategy} | {on} | {REASONS.get((strategy, on), 'not explained yet')} |")
 
 
 def _listed(names: Sequence[str], of: Mapping[str, Interval]) -> str:

@@ -9,7 +9,7 @@ minimum, so regret is the loss beyond the lowest one that any search here came t
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -17,8 +17,9 @@ from sklearn.datasets import load_breast_cancer
 
 import vtune
 from contest.mnist1d import mnist1d
-from regret.answer import Comparison, print_answer
+from regret.answer import print_answer
 from regret.driving import RATE, epochs_spent, fitted_trials
+from regret.rows import Row, differences
 from regret.statistics import Interval
 from vtune.protocols import StrategyFactory
 
@@ -69,34 +70,7 @@ class Winners(NamedTuple):
     trainings: Float[np.ndarray, " seeds"]
 
 
-class Trained(NamedTuple):
-    """One strategy on one task.
-
-    Attributes:
-        task: by its name.
-        strategy: by its name.
-        winners: by the whole trainings that the searches were given.
-    """
-
-    task: str
-    strategy: str
-    winners: dict[int, Winners]
-
-    @property
-    def last(self) -> Winners:
-        """With the most trainings."""
-        return self.winners[max(self.winners)]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns all of it for JSON."""
-        winners = {
-            trainings: {name: losses.tolist() for name, losses in winners._asdict().items()}
-            for trainings, winners in self.winners.items()
-        }
-        return {"task": self.task, "strategy": self.strategy, "winners": winners}
-
-
-def train_all(factories: Mapping[str, StrategyFactory], options: argparse.Namespace) -> list[Trained]:
+def train_all(factories: Mapping[str, StrategyFactory], options: argparse.Namespace) -> list[Row[Winners]]:
     """Searches with every strategy on every task."""
     offers = {
         name: {count: Offer.of(factory, count, options.training_epochs) for count in options.training_trials}
@@ -107,7 +81,7 @@ def train_all(factories: Mapping[str, StrategyFactory], options: argparse.Namesp
         data = load()
         for name, factory in factories.items():
             winners = {count: train(data, factory, offer, options) for count, offer in offers[name].items()}
-            rows.append(Trained(task, name, winners))
+            rows.append(Row(task, name, winners))
     return rows
 
 
@@ -156,34 +130,28 @@ def train(data: vtune.Data, factory: StrategyFactory, offer: Offer, options: arg
     return Winners(*np.array(found, np.float64).T)
 
 
-def print_training(rows: Sequence[Trained], baseline: str) -> None:
+def print_training(rows: Sequence[Row[Winners]], baseline: str) -> None:
     """Prints one line a strategy and task."""
     print("\nLoss beyond the lowest that is known, from networks that were trained\n")
-    counts = list(rows[0].winners)
+    counts, against = list(rows[0].found), differences(rows, baseline, lambda winners: winners.test)
     columns = ["data", "strategy", *(f"validation, {count} trainings" for count in counts), f"test, {max(counts)}"]
     columns += [f"test against {baseline} at {max(counts)} (95 %)", "trainings spent"]
     print("|", " | ".join(columns), "|")
     print("|---" * len(columns) + "|")
     for row in rows:
-        print("|", " | ".join(cells(row, rows, baseline)), "|")
-    pairs = ((row, difference(row, rows, baseline)) for row in rows)
-    comparisons = (Comparison(row.strategy, row.task, pair) for row, pair in pairs if pair)
-    print_answer(comparisons, baseline, max(counts))
+        print("|", " | ".join(cells(row, rows, against)), "|")
+    print_answer(against, baseline, max(counts))
 
 
-def cells(row: Trained, rows: Sequence[Trained], baseline: str) -> Iterator[str]:
+def cells(
+    row: Row[Winners], rows: Sequence[Row[Winners]], against: Mapping[tuple[str, str], Interval]
+) -> Iterator[str]:
     """Yields the cells of one line."""
-    known = [winners for other in rows if other.task == row.task for winners in other.winners.values()]
-    yield from (row.task, row.strategy)
-    for winners in row.winners.values():
+    known = [winners for other in rows if other.on == row.on for winners in other.found.values()]
+    yield from (row.on, row.strategy)
+    for winners in row.found.values():
         yield Interval.of(winners.valid - min(other.valid.min() for other in known)).told()
     yield Interval.of(row.last.test - min(other.test.min() for other in known)).told()
-    against = difference(row, rows, baseline)
-    yield against.told(sign="+") if against else ""
+    pair = against.get((row.strategy, row.on))
+    yield pair.told(sign="+") if pair else ""
     yield f"{row.last.trainings.mean():.1f}"
-
-
-def difference(row: Trained, rows: Sequence[Trained], baseline: str) -> Interval | None:
-    """Returns the test loss against that of the baseline, seed by seed; None for that itself, or without it."""
-    against = next((other for other in rows if (other.task, other.strategy) == (row.task, baseline)), None)
-    return None if against is None or row.strategy == baseline else Interval.of(row.last.test - against.last.test)
