@@ -61,7 +61,7 @@ def main() -> None:
         useful = lanes * EPOCHS * (data.num_train // BATCH_SIZE * BATCH_SIZE) * (4 * macs[0] + 6 * sum(macs[1:]))
         turns = data.num_train // BATCH_SIZE * (BATCH_SIZE // rows) * EPOCHS * lanes
         rates = [useful / one / 1e9 for one in seconds]
-        ratio = statistics.median(seconds) / (turns * turn_seconds(table, macs, rows))
+        ratio = statistics.median(seconds) / (turns * turn_seconds(table, macs, rows, rows / BATCH_SIZE))
         print(
             f"{width:5d} {layers:6d} {rows:4d} {is_shared!s:>6} {lanes:5d} {compile_seconds:7.1f}s "
             f"{statistics.median(rates):9.1f} ({min(rates):.1f} to {max(rates):.1f}) {ratio:12.2f}"

@@ -153,6 +153,8 @@ class Task(NamedTuple):
             ``units`` are those of standardized targets: y is then in its own ones, and so is what metrics measure; the
             loss is that of standardized numbers.
         metrics: the names of what ``metric_sums`` returns; the first is "loss".
+        copies_rows: whether lanes that train on the same rows are faster with copies of their own. So it is with dense
+            layers: XLA makes one product of the rows and all lanes' weights, and reorders the weights for it each time.
     """
 
     init: Callable[[Array, Hparams], LaneState]
@@ -160,6 +162,7 @@ class Task(NamedTuple):
     update: Callable[[LaneState, PyTree, Hparams], LaneState]
     metric_sums: Callable[..., Float[Array, " metrics"]]
     metrics: tuple[str, ...]
+    copies_rows: bool = False
 
 
 class Rung(NamedTuple):

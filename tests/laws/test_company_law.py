@@ -17,7 +17,7 @@ SPACE = Space.of(
         "beta1": reverse_loguniform(0.5, 0.999),
         "epsilon": loguniform(1e-9, 1e-4),
         "decay": loguniform(1e-3, 1.0),
-        "batch_size": choice([32, 37, 64, 96, 200]),
+        "batch_size": choice([32, 37, 64, 128]),
         "hidden": integers(5, 128, log=True),
         "layers": integers(1, 3),
     }

@@ -1,6 +1,5 @@
 """Law Compile: at most one trace a rung, one compilation a rung and device, and few other programs a study."""
 
-import jax
 import pytest
 
 from tests.compilations import Compilations
@@ -90,11 +89,20 @@ def test_the_number_of_trials_adds_no_program(first):
     assert compiled.count <= OF_A_STRATEGY
 
 
-def test_devices_compile_a_rung_at_most_once_each(first):
+@pytest.mark.usefixtures("first")
+def test_the_cores_of_a_cpu_share_what_is_compiled():
     with Compilations() as compiled:
         study = search(MLP, SPACE, trials=48, devices=3, **SETTINGS)
     programs = programs_of(study)
-    assert [program.num_traces for program in programs] == [1] * len(programs)
-    assert compiled.count <= 2 * len(programs)
-    assert study.ladder == first[0].ladder
-    assert jax.device_count() >= 3
+    assert [(program.num_traces, program.num_compiled) for program in programs] == [(1, 1)] * len(programs)
+    assert compiled.count == 0
+    assert study.executor.num_parallel == 3
+
+
+def test_cores_that_start_together_compile_every_rung_once():
+    with Compilations() as compiled:
+        study = search(MLP, {**SPACE, "hidden": integers(8, 97, log=True)}, trials=48, devices=3, **SETTINGS)
+    programs = programs_of(study)
+    assert len(programs) > 1
+    assert [(program.num_traces, program.num_compiled) for program in programs] == [(1, 1)] * len(programs)
+    assert compiled.count <= len(programs) + 6

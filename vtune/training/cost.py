@@ -4,12 +4,13 @@ The ladder is planned from these numbers alone, so that it is the same on every 
 they ship with vtune, carry a version, and are never measured where a study runs.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from vtune.training.devices import DeviceKind
 
-VERSION = 2
+VERSION = 3
 """Changes whenever a number below does; recorded with every ladder."""
 
 
@@ -18,27 +19,33 @@ class CostTable(NamedTuple):
 
     Attributes:
         flops_per_second: of batched matrix products.
-        seconds_per_weight: of the passes that a micro-batch makes over a lane's weights, moments and gradients.
+        seconds_per_unit: of the passes that a row makes over what its layers put out.
+        seconds_per_weight: of the passes that a micro-batch makes over a lane's weights and gradients.
+        seconds_per_step: of the passes that the optimizer makes over a weight, its moments and its gradient.
         seconds_per_turn: of all else that a micro-batch costs a lane.
-        compile_seconds: of one more program.
+        compile_seconds: of one more program, on one core.
         working_set_bytes: how much of a chunk's state should be on hand at a time.
         chunk_bytes: how much a chunk may take in all.
+        min_lanes: where there is room, and trials to fill them; batched products of fewer are slow.
         max_lanes: beyond which more lanes gain nothing.
     """
 
     flops_per_second: float
+    seconds_per_unit: float
     seconds_per_weight: float
+    seconds_per_step: float
     seconds_per_turn: float
     compile_seconds: float
     working_set_bytes: int
     chunk_bytes: int
+    min_lanes: int
     max_lanes: int
 
 
-_CPU = CostTable(1.0e11, 2.2e-9, 5e-6, 2.5, 1 << 20, 1 << 30, 16)
-"""Fitted with ``benchmarks/chunks.py`` on one core with AVX-512 and 1 MiB of L2, float32, widths 16 to 256."""
+_CPU = CostTable(2.2e11, 2.1e-9, 0.75e-9, 0.95e-9, 2e-6, 2.0, 2 << 20, 1 << 30, 2, 16)
+"""Fitted with ``benchmarks/chunks.py`` on one core with AVX-512 and 1 MiB of L2, float32, widths 32 to 256."""
 
-_ACCELERATOR = CostTable(8.0e10, 2.0e-12, 2e-7, 6.0, 0, 0, 4)
+_ACCELERATOR = CostTable(8.0e10, 0.0, 1.0e-12, 1.0e-12, 2e-7, 6.0, 0, 0, 1, 4)
 """Not measured: orders of magnitude from data sheets. FLOP/s and most lanes are those of one multiprocessor, and the
 working set is a share of the device's memory."""
 
@@ -65,17 +72,22 @@ def cost_table(kind: DeviceKind) -> CostTable:
     )
 
 
-def turn_seconds(table: CostTable, row_macs: Sequence[int], rows: int) -> float:
+def turn_seconds(table: CostTable, row_macs: Sequence[int], rows: int, steps: float = 1.0) -> float:
     """Returns the seconds of one lane's micro-batch.
+
+    A layer is taken to put out as many numbers as the square root of its multiply-adds.
 
     Args:
         table: of the device.
         row_macs: multiply-adds of one row's forward pass by layer, at padded sizes, the first layer first.
         rows: of the micro-batch.
+        steps: steps of the optimizer, for each micro-batch.
     """
     first, *rest = row_macs
-    flops = rows * (4 * first + 6 * sum(rest))
-    return flops / table.flops_per_second + sum(row_macs) * table.seconds_per_weight + table.seconds_per_turn
+    units = sum(math.sqrt(macs) for macs in row_macs)
+    of_row = (4 * first + 6 * sum(rest)) / table.flops_per_second + units * table.seconds_per_unit
+    of_weight = table.seconds_per_weight + steps * table.seconds_per_step
+    return rows * of_row + sum(row_macs) * of_weight + table.seconds_per_turn
 
 
 def epoch_seconds(table: CostTable, state_bytes: int, num_rows: int) -> float:
@@ -93,6 +105,8 @@ def lanes_within(table: CostTable, weights: int, itemsize: int, expected_trials:
         itemsize: bytes of a number.
         expected_trials: how many trials the study is expected to send here; more lanes would stay empty.
     """
-    fitting = table.working_set_bytes // (weights * ARRAYS_PER_WEIGHT * itemsize)
+    lane_bytes = weights * ARRAYS_PER_WEIGHT * itemsize
+    fewest = min(table.min_lanes, max(1, table.chunk_bytes // lane_bytes))
+    fitting = max(fewest, table.working_set_bytes // lane_bytes)
     wanted = max(1, min(fitting, table.max_lanes, round(expected_trials)))
     return 1 << (wanted.bit_length() - 1)

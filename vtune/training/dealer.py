@@ -13,8 +13,9 @@ from vtune.training.programs import Program
 class Dealer:
     """Deals chunks to workers so that few programs compile, and the most work of one kind starts first.
 
-    A worker is first given what its device has a program for, then a rung that no device has compiled, and only then
-    helps another out: if what waits there takes longer than compiling a second time.
+    A worker is first given what its place has a program for, then a rung that nobody has compiled, and only then helps
+    another place out: if what waits there takes longer than compiling a second time. Who is the first to be given a
+    rung at a place compiles it, and nobody else waits for that who could do something else.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Dealer:
         self._places, self._table, self._num_rows, self._program = set(places), table, num_rows, program
         self._waiting: dict[Rung, deque[Chunk]] = {}
         self._programs: dict[Rung, Program] = {}
-        self._taken_by: dict[Rung, set[Place]] = {}
+        self._claimed_by: dict[Rung, set[Place]] = {}
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self.add(chunks)
@@ -48,12 +49,12 @@ class Dealer:
             for chunk in chunks:
                 if chunk.rung not in self._programs:
                     self._programs[chunk.rung] = self._program(chunk.rung)
-                    self._taken_by[chunk.rung] = set()
+                    self._claimed_by[chunk.rung] = set()
                 self._waiting.setdefault(chunk.rung, deque()).append(chunk)
             self._news.notify_all()
 
     def wait(self, seconds: float) -> None:
-        """Returns when chunks are added, or after so many seconds: what is worth a compilation changes with time."""
+        """Returns when ``add`` is called, or after so many seconds: what is worth a compilation changes with time."""
         with self._news:
             self._news.wait(seconds)
 
@@ -63,22 +64,35 @@ class Dealer:
         Ask again later: what is worth a second compilation is a guess until a program's first call was timed.
         """
         with self._lock:
-            rung = self._choose(place)
-            if rung is None:
-                return None
-            self._taken_by[rung].add(place)
-            return self._waiting[rung].popleft()
+            ready = [rung for rung in self._open if self._programs[rung].is_compiled_for(place)]
+            rung = max(ready, key=self._work) if ready else self._claim(place)
+            return None if rung is None else self._waiting[rung].popleft()
 
-    def _choose(self, place: Place) -> Rung | None:
-        waiting = [rung for rung, chunks in self._waiting.items() if chunks]
-        ready = [rung for rung in waiting if self._is_ready(rung, place)]
-        untaken = [rung for rung in waiting if not any(self._is_ready(rung, other) for other in self._places)]
-        worth_compiling = [rung for rung in waiting if self._work(rung) > self._compile_seconds(rung)]
-        candidates = ready or untaken or worth_compiling
-        return max(candidates, key=self._work) if candidates else None
+    def claim(self, place: Place) -> Rung | None:
+        """Returns the rung that had best be compiled next for a place; None where there is none.
 
-    def _is_ready(self, rung: Rung, place: Place) -> bool:
-        return place in self._taken_by[rung] or self._programs[rung].is_compiled_for(place)
+        Nobody else is given it there before it is compiled, so whoever asks must do that.
+        """
+        with self._lock:
+            return self._claim(place)
+
+    def _claim(self, place: Place) -> Rung | None:
+        foreign = [rung for rung in self._open if not self._is_claimed(rung, place)]
+        unclaimed = [rung for rung in foreign if not any(self._is_claimed(rung, other) for other in self._places)]
+        candidates = unclaimed or [rung for rung in foreign if self._work(rung) > self._compile_seconds(rung)]
+        if not candidates:
+            return None
+        rung = max(candidates, key=self._work)
+        self._claimed_by[rung].add(place)
+        return rung
+
+    @property
+    def _open(self) -> list[Rung]:
+        return [rung for rung, chunks in self._waiting.items() if chunks]
+
+    def _is_claimed(self, rung: Rung, place: Place) -> bool:
+        """Whether a rung is compiled for a place, or is being compiled."""
+        return place in self._claimed_by[rung] or self._programs[rung].is_compiled_for(place)
 
     def _work(self, rung: Rung) -> float:
         """The seconds of what waits at a rung."""

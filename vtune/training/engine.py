@@ -2,7 +2,8 @@
 
 Only this module knows lanes and micro-batches. A mini-batch is cut into micro-batches of ``rung.rows`` rows whose
 gradients are summed; the optimizer steps where a mini-batch ends. Where a lane has nothing to do, ``where`` keeps its
-old state bit for bit. Nothing is ever reduced over lanes but the number of turns of the loop.
+old state bit for bit. Nothing is ever reduced over lanes but the number of turns of the loop, and whether any lane
+steps: where none does, the optimizer is left out.
 """
 
 from dataclasses import dataclass
@@ -60,6 +61,22 @@ class _Turn(NamedTuple):
     grads: PyTree
     batch_loss: Float[Array, "*lanes"]
     epoch_loss: Float[Array, "*lanes"]
+
+
+class _Gradients(NamedTuple):
+    """What a lane has found out about its mini-batch when a turn ends.
+
+    Attributes:
+        loss: summed over the rows so far.
+        grads: likewise.
+        model_state: after the micro-batch.
+        is_due: whether the optimizer is to step.
+    """
+
+    loss: Float[Array, "*lanes"]
+    grads: PyTree
+    model_state: PyTree
+    is_due: Bool[Array, "*lanes"]
 
 
 class _Clock(NamedTuple):
@@ -134,14 +151,28 @@ class Engine:
             rows = lax.dynamic_slice(padded_order, (first,), (rung.rows,))
             return Rows(inputs.train.x[rows], inputs.train.y[rows])
 
-        def lane_turn(time: Int[Array, ""], lane: _Turn, traced: dict[str, Array], shared: Rows | None) -> _Turn:
+        def lane_gradients(lane: _Turn, traced: dict[str, Array], time: Int[Array, ""], *shared: Array) -> _Gradients:
             hparams = self._complete(traced)
             clock = self._clock(time, hparams["batch_size"], num_rows)
-            return self._micro_step(lane, hparams, clock, shared or rows_from(clock.first_row), key)
+            rows = Rows(*shared) if shared else rows_from(clock.first_row)
+            return self._gradients(lane, hparams, clock, rows, key)
+
+        def lane_step(lane: _Turn, found: _Gradients, traced: dict[str, Array]) -> _Turn:
+            return self._step(lane, found, self._complete(traced))
+
+        def step(lanes: _Turn, found: _Gradients) -> _Turn:
+            return jax.vmap(lane_step)(lanes, found, inputs.hparams)
 
         def turn(time: Int[Array, ""], lanes: _Turn) -> _Turn:
-            shared = rows_from(time * rung.rows) if rung.is_shared else None
-            return jax.vmap(lane_turn, in_axes=(None, 0, 0, None))(time, lanes, inputs.hparams, shared)
+            shared, axes = (), ()
+            if rung.is_shared:
+                x, y = rows_from(time * rung.rows)
+                copied = jnp.broadcast_to(x, (rung.lanes, *x.shape)) if self.task.copies_rows else x
+                shared, axes = (copied, y), (0 if self.task.copies_rows else None, None)
+            found = jax.vmap(lane_gradients, in_axes=(0, 0, None, *axes))(lanes, inputs.hparams, time, *shared)
+            if not rung.accumulates:
+                return step(lanes, found)
+            return lax.cond(found.is_due.any(), step, _wait, lanes, found)
 
         grads = jax.tree.map(jnp.zeros_like, states.params) if rung.accumulates else ()
         start = _Turn(states, grads, jnp.zeros(rung.lanes), jnp.zeros(rung.lanes))
@@ -149,11 +180,8 @@ class Engine:
         end = lax.fori_loop(0, turns, turn, start)
         return end.state, end.epoch_loss / (num_rows // batch_sizes * batch_sizes).astype(end.epoch_loss.dtype)
 
-    def _micro_step(self, lane: _Turn, hparams: dict[str, Any], clock: _Clock, rows: Rows, key: Array) -> _Turn:
-        """Adds the gradients of one micro-batch and, where it ends a mini-batch, takes the optimizer's step.
-
-        A step whose loss or gradients are not finite is not taken: the lane stays as it was before it, for ever.
-        """
+    def _gradients(self, lane: _Turn, hparams: dict[str, Any], clock: _Clock, rows: Rows, key: Array) -> _Gradients:
+        """Adds the gradients of one micro-batch to those of its mini-batch."""
         state = lane.state
         gradient = jax.value_and_grad(self.task.loss_sum, has_aux=True)
         (loss, model_state), grads = gradient(state.params, state, hparams, *rows, clock.weight, key)
@@ -163,15 +191,21 @@ class Engine:
                 (loss, grads),
                 (lane.batch_loss, lane.grads),
             )
-        mean = jax.tree.map(lambda grad: grad / jnp.asarray(hparams["batch_size"]).astype(grad.dtype), grads)
         is_due = clock.is_within_epoch & clock.ends_batch & (state.status == RUNNING)
+        return _Gradients(loss, grads, model_state, is_due)
+
+    def _step(self, lane: _Turn, found: _Gradients, hparams: dict[str, Any]) -> _Turn:
+        """Takes the optimizer's step of a mini-batch where it is due.
+
+        One whose loss or gradients are not finite is not taken: the lane stays as it was before it, for ever.
+        """
+        loss, grads, model_state, is_due = found
+        mean = jax.tree.map(lambda grad: grad / jnp.asarray(hparams["batch_size"]).astype(grad.dtype), grads)
         steps = is_due & _all_finite((loss, mean))
-        stepped = self.task.update(state._replace(model_state=model_state), mean, hparams)
-        state = _freeze_where(
-            is_due & ~steps, jax.tree.map(lambda new, old: jnp.where(steps, new, old), stepped, state)
-        )
+        stepped = self.task.update(lane.state._replace(model_state=model_state), mean, hparams)
+        state = jax.tree.map(lambda new, old: jnp.where(steps, new, old), stepped, lane.state)
         epoch_loss = jnp.where(steps, lane.epoch_loss + loss, lane.epoch_loss)
-        return _Turn(state, grads if self.rung.accumulates else (), loss, epoch_loss)
+        return _Turn(_freeze_where(is_due & ~steps, state), grads if self.rung.accumulates else (), loss, epoch_loss)
 
     def _clock(self, time: Int[Array, ""], batch_size: Any, num_rows: int) -> _Clock:
         rows, pieces = self.rung.rows, self._pieces(batch_size)
@@ -208,6 +242,11 @@ class Engine:
         return lax.fori_loop(0, (num_rows + missing) // rows, add_part, none) / num_rows
 
 
+def _wait(lanes: _Turn, found: _Gradients) -> _Turn:
+    """What ``Engine._step`` comes to where no lane is due."""
+    return lanes._replace(grads=found.grads, batch_loss=found.loss)
+
+
 def _close_epoch(
     state: LaneState, train_loss: Float[Array, ""], measured: Float[Array, " metrics"]
 ) -> tuple[LaneState, Float[Array, " columns"]]:
@@ -226,5 +265,5 @@ def _freeze_where(diverges: Bool[Array, ""], state: LaneState) -> LaneState:
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether every number is finite. A sum of zeroed numbers is 0 or NaN, and one sum is cheaper than many tests."""
-    return jnp.stack([jnp.sum(leaf * 0) == 0 for leaf in jax.tree.leaves(tree)]).all()
+    """Whether every number is finite."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

@@ -39,7 +39,7 @@ def num_bytes(tree: PyTree) -> int:
 
 
 def _kept_bytes(task: Task, rung: Rung, states: LaneState, inputs: ChunkInputs) -> int:
-    """What the backward pass of one lane keeps of its rows, beside x itself where all lanes read the same."""
+    """What the backward pass of one lane keeps of its rows; x itself too, unless all lanes read the same array."""
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (states, inputs.hparams))
     x, y = (jax.ShapeDtypeStruct((rung.rows, *leaf.shape[1:]), leaf.dtype) for leaf in inputs.train)
 
@@ -52,5 +52,5 @@ def _kept_bytes(task: Task, rung: Rung, states: LaneState, inputs: ChunkInputs) 
         return jax.vjp(loss, state.params)[1]
 
     kept = [leaf for leaf in jax.tree.leaves(jax.eval_shape(backward, *one, x, y)) if leaf.shape[:1] == (rung.rows,)]
-    shared = [leaf for leaf in kept if leaf.shape == x.shape][:1] if rung.is_shared else []
+    shared = [leaf for leaf in kept if leaf.shape == x.shape][:1] if rung.is_shared and not task.copies_rows else []
     return num_bytes(kept) - num_bytes(shared)

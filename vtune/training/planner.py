@@ -1,7 +1,7 @@
 """Plans a ladder: how few programs, and how little padding, make a study take the least time."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -112,16 +112,25 @@ class Planner:
         shared = [(rows, True) for rows in range(1, min(common, _MAX_ROWS) + 1) if common % rows == 0]
         cuts = [*shared, *((cut.target, False) for cut in _CUTS)]
         rows, is_shared = min(
-            cuts, key=lambda cut: self.turns(batch_sizes, cut[0]) * turn_seconds(self.table, macs, cut[0])
+            cuts,
+            key=lambda cut: (
+                max(self.turns(size, cut[0]) for size in batch_sizes) * turn_seconds(self.table, macs, cut[0])
+            ),
         )
         lanes = self.lanes(sum(macs), float(self.trials))
-        seconds = self.turns(batch_sizes, rows) * turn_seconds(self.table, macs, rows) * self.epochs * self.trials
+        turns = max(self.turns(size, rows) for size in batch_sizes)  # all lanes wait for the one that takes the most
+        seconds = turns * turn_seconds(self.table, macs, rows) * self.epochs * self.trials
         cell = Cell(low, high, rows, is_shared, max(batch_sizes) > rows, lanes)
         return self._ladder(None, [cell], seconds + self.table.compile_seconds)
 
-    def turns(self, batch_sizes: Iterable[int], rows: int) -> int:
-        """Returns the micro-batches of an epoch, for the batch size that takes the most."""
-        return max(self.num_rows // size * math.ceil(size / rows) for size in batch_sizes)
+    def turns(self, batch_size: int, rows: int) -> int:
+        """Returns the micro-batches of an epoch."""
+        return self.num_rows // batch_size * math.ceil(batch_size / rows)
+
+    def lane_seconds(self, row_macs: Sequence[int], batch_size: int, rows: int) -> float:
+        """Returns the seconds of one trial, among others of its batch size."""
+        turn = turn_seconds(self.table, row_macs, rows, 1 / math.ceil(batch_size / rows))
+        return self.turns(batch_size, rows) * turn * self.epochs
 
     def check(self, ladder: Ladder, large: Sequence[Hparams]) -> None:
         """Refuses a ladder that was planned for another search.
@@ -209,9 +218,19 @@ class _Group:
 
     def plan(self) -> tuple[float, list[Cell]]:
         """Returns the expected seconds and the cells."""
-        share = sum(self.planner.share("batch_size", (size, size)) for size in self.batch_sizes)
-        seconds, boxes = self._split((), share)
+        seconds, boxes = self._split((), sum(self._all_shares))
         return seconds, [self._cell(box, share) for box, share in boxes]
+
+    @cached_property
+    def _all_shares(self) -> list[float]:
+        """Of all trials, those with each batch size."""
+        return [self.planner.share("batch_size", (size, size)) for size in self.batch_sizes]
+
+    @cached_property
+    def _shares(self) -> dict[int, float]:
+        """Of this group's trials, those with each batch size."""
+        whole = sum(self._all_shares)
+        return {size: share / whole for size, share in zip(self.batch_sizes, self._all_shares, strict=True)}
 
     @cached_property
     def _names(self) -> list[str]:
@@ -228,19 +247,15 @@ class _Group:
         return {name: whole_levels(self.planner.space, name)[-1:] for name in self.names}
 
     @cached_property
-    def _turns(self) -> int:
-        return self.planner.turns(self.batch_sizes, self.rows)
-
-    @cached_property
     def _known_seconds(self) -> dict[tuple[int, ...], float]:
         return {}
 
     def _lane_seconds(self, high: tuple[int, ...]) -> float:
-        """Seconds of one trial with these padded sizes."""
+        """Seconds of one trial with these padded sizes, whatever its batch size is."""
         if high not in self._known_seconds:
             macs = self.elastic.row_macs(dict(zip(self._names, high, strict=True)), self.planner.shapes)
-            turn = turn_seconds(self.planner.table, macs, self.rows)
-            self._known_seconds[high] = turn * self._turns * self.planner.epochs
+            by_size = {size: self.planner.lane_seconds(macs, size, self.rows) for size in self.batch_sizes}
+            self._known_seconds[high] = sum(self._shares[size] * seconds for size, seconds in by_size.items())
         return self._known_seconds[high]
 
     def _split(self, box: tuple[_Interval, ...], share: float) -> _Split:

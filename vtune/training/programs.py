@@ -18,6 +18,7 @@ from jaxtyping import Int, UInt32
 from vtune.keys import Purpose, from_words, seed_key
 from vtune.protocols import LaneState, Rung
 from vtune.scaling import Units
+from vtune.training.devices import compiler_options
 from vtune.training.engine import ChunkInputs, Engine, Rows
 from vtune.training.memory import chunk_bytes, num_bytes
 from vtune.training.places import Place
@@ -107,7 +108,7 @@ class Program:
         with compiling:
             if place not in self._compiled:
                 started = time.perf_counter()
-                self._compiled[place] = self._lower(place).compile()
+                self._compiled[place] = self._lower(place).compile(compiler_options(place.kind))
                 self.compile_seconds = time.perf_counter() - started
         return self._compiled[place]
 
