@@ -52,6 +52,17 @@ def test_the_strategies_benchmark_compares_all_of_them_with_random_search():
     assert "coarse_to_fine, 8 trainings: better on" in told
 
 
+def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful():
+    rows = [line.strip("| ").split(" | ") for line in quick("roofline").splitlines()[4:]]
+    assert [row[0] for row in rows] == ["hidden 128, 2 layers, batch 128", "mixed"]
+    for _, _, programs, cold, compiling, warm, useful, peak, share, _, at_work, filled in rows:
+        assert int(programs) > 0
+        assert float(cold) > float(warm.split()[0]) > 0
+        assert float(compiling) > 0
+        assert float(useful) <= float(peak)
+        assert all(0 <= int(text.split("%")[0]) <= 100 for text in (share, at_work, filled))
+
+
 def test_the_packing_benchmark_tells_how_full_chunks_are():
     told = quick("packing")
     rows = [line.strip("| ").split(" | ") for line in told.splitlines()[2:]]

@@ -177,6 +177,22 @@ def test_devices_are_described_by_what_their_driver_says():
     assert [kind.is_accelerator for kind in (T4, TPU, DeviceKind("cpu", "cpu"))] == [True, True, False]
 
 
+def test_the_cores_of_a_cpu_share_a_device_and_accelerators_work_by_themselves(monkeypatch):
+    gpus = [Fake("cuda", "Tesla T4"), Fake("cuda", "Tesla T4")]
+    assert devices.worker_devices(gpus) == gpus
+    cpus = jax.devices()
+    assert devices.worker_devices(cpus[1:3]) == [cpus[1], cpus[1]]
+    monkeypatch.setattr(jax, "local_devices", lambda: cpus[:1])
+    monkeypatch.setattr(devices, "num_cores", lambda: 6)
+    assert devices.worker_devices(cpus[:1]) == 6 * cpus[:1]
+
+
+@pytest.mark.parametrize("kind", [T4, H100, TPU])
+def test_only_cpus_are_compiled_for_by_other_rules(kind):
+    assert devices.compiler_options(kind) == {}
+    assert devices.compiler_options(DeviceKind("cpu", "cpu")) == {"xla_backend_optimization_level": 1}
+
+
 @pytest.fixture
 def untouched(monkeypatch):
     """A JAX of which no setting is changed without being noted."""

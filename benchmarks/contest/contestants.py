@@ -283,7 +283,7 @@ def forward(params: PyTree, layers: Array, x: Array) -> Array:
 
 
 CONTESTANTS = (
-    Contestant("vtune", 'vtune.search(..., strategy="random") on all devices, a CPU device a core', prepare_vtune),
+    Contestant("vtune", 'vtune.search(..., strategy="random") on all devices, a thread a core', prepare_vtune),
     Contestant(
         "per-trial",
         "a loop in Flax and Optax as usually written: the hyperparameters are Python numbers in jitted closures, so "

@@ -52,6 +52,14 @@ def test_the_population_takes_several_rungs_and_full_and_part_filled_chunks(rows
     assert max(fills) == 1 > min(fills)
 
 
+def test_trials_of_one_batch_size_are_packed_together(rows):
+    chunks = make_queue(SPACE.entries, trials=600).job.chunks(trainings_of(rows, 1))
+    for rung in {chunk.rung for chunk in chunks}:
+        members = [training for chunk in chunks if chunk.rung == rung for training in chunk.trainings]
+        sizes = [training.hparams["batch_size"] for training in members]
+        assert sizes == sorted(sizes)
+
+
 def test_seven_trials_are_what_they_are_among_64(rows, truth):
     few = [3, 9, 21, 22, 40, 57, 63]
     assert_same_bits(train(make_queue(SPACE.entries, trials=600), [rows[i] for i in few], EPOCHS, few), truth)

@@ -1,4 +1,4 @@
-"""Law Compile: at most one trace a rung, one compilation a rung and device, and few other programs a study."""
+"""Law Compile: at most one trace a rung, one compilation a rung and place, and few other programs a study."""
 
 import pytest
 

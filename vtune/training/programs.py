@@ -1,4 +1,4 @@
-"""Compiled programs: one trace a rung, one compilation a rung and device, kept for the next study."""
+"""Compiled programs: one trace a rung, one compilation a rung and place, kept for the next study."""
 
 import hashlib
 import re

@@ -1,0 +1,220 @@
+"""How close does a search come to what the machine could do, and where does the rest of the time go?
+
+    python benchmarks/roofline.py            # 3 to 6 minutes on two cores
+    python benchmarks/roofline.py --quick    # half a minute
+
+Useful floating-point operations count true sizes only: per row and epoch 4 for a weight of the first layer (no gradient
+of the input), 6 for another one; padding, idle lanes, evaluation and the optimizer count for nothing. The peak is that
+of one large float32 product on all cores or on the accelerator, measured before and after every search; a share is
+taken of the higher of the two. *Cold* is the first search of a space in this process, which has traced, lowered and
+compiled nothing for it; its ``compiling`` is summed over programs, two of which compile side by side on two cores.
+*Warm* are ``--repeats`` more with other seeds. ``at work`` is the share of the warm time in
+which workers train (or evaluate) a chunk; the rest is set-up, queue and waiting for the last chunk. ``filled`` is the
+share of lanes that hold a trial.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import vtune
+from vtune.protocols import ChunkResult
+from vtune.training.devices import num_cores
+from vtune.training.worker import Worker
+
+EPOCHS = 10
+RATES = {"learning_rate": vtune.loguniform(1e-4, 1e-1), "beta1": vtune.reverse_loguniform(0.8, 0.99)}
+ONE = {**RATES, "batch_size": 128, "hidden": 128, "layers": 2}
+MIXED = {
+    **RATES,
+    "batch_size": vtune.powers_of_two(32, 256),
+    "hidden": vtune.integers(16, 256, log=True),
+    "layers": vtune.integers(1, 4),
+}
+
+
+class Case(NamedTuple):
+    """A search to look at; ``asked`` is the share of the peak that it should reach."""
+
+    name: str
+    space: Mapping[str, Any]
+    trials: int
+    asked: float | None = None
+
+
+class Lap(NamedTuple):
+    """What one search came to.
+
+    Attributes:
+        seconds: from the call to its return.
+        flops: useful ones.
+        peak: of the machine around it, in floating-point operations a second.
+        working: seconds in which workers trained, summed over them.
+        workers: how many there are.
+        programs: rungs in use.
+        filled: share of lanes that hold a trial.
+        compiling: seconds that its programs once took to be traced, lowered and compiled, summed, some side by side.
+    """
+
+    seconds: float
+    flops: float
+    peak: float
+    working: float
+    workers: int
+    programs: int
+    filled: float
+    compiling: float
+
+    @property
+    def share(self) -> float:
+        """Of the peak."""
+        return self.flops / self.seconds / self.peak
+
+
+CASES = [
+    Case("hidden 128, 2 layers, batch 128", ONE, 256, 0.6),
+    Case("mixed", MIXED, 64),
+    Case("mixed", MIXED, 256, 0.35),
+    Case("mixed", MIXED, 1024, 0.4),
+]
+
+
+def peak_flops(size: int = 2048, repeats: int = 5) -> float:
+    """Returns the floating-point operations a second of one large product, the best of some."""
+    a = jnp.ones((size, size), jnp.float32)
+    product = jax.jit(jnp.matmul).lower(a, a).compile()
+    jax.block_until_ready(product(a, a))
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(product(a, a))
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds)
+
+
+def bandwidth(megabytes: int = 256, repeats: int = 5) -> float:
+    """Returns the bytes a second that a pass over a large array reads and writes, the best of some."""
+    a = jnp.ones(megabytes << 18, jnp.float32)
+    scaled = jax.jit(lambda a: a * 2).lower(a).compile()
+    jax.block_until_ready(scaled(a))
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(scaled(a))
+        seconds.append(time.perf_counter() - started)
+    return 2 * a.nbytes / min(seconds)
+
+
+@contextmanager
+def watched() -> Iterator[list[ChunkResult]]:
+    """Keeps what workers return."""
+    train, results = Worker.train, []
+
+    def watching(self: Worker, *arguments: Any) -> ChunkResult:
+        results.append(train(self, *arguments))
+        return results[-1]
+
+    Worker.train = watching  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield results
+    finally:
+        Worker.train = train
+
+
+def run(case: Case, epochs: int, seed: int) -> Lap:
+    """Searches at random, and returns what that came to."""
+    before = peak_flops()
+    with watched() as results:
+        started = time.perf_counter()
+        study = vtune.search(
+            vtune.MLP,
+            case.space,
+            strategy="random",
+            trials=case.trials,
+            epochs=epochs,
+            finalists=0,
+            seed=seed,
+            progress=False,
+        )
+        seconds = time.perf_counter() - started
+    rungs = {result.chunk.rung for result in results}
+    lanes = sum(result.chunk.rung.lanes for result in results)
+    return Lap(
+        seconds,
+        useful_flops(study, epochs),
+        max(before, peak_flops()),
+        sum(result.seconds for result in results),
+        study.executor.num_parallel,
+        len(rungs),
+        case.trials / lanes,
+        sum(study.job.program(rung).compile_seconds or 0.0 for rung in rungs),
+    )
+
+
+def useful_flops(study: vtune.Study, epochs: int) -> float:
+    """Returns the useful floating-point operations of a search whose trials are all trained to the end."""
+    shapes, num_rows, flops = vtune.Shapes(study.data.inputs, study.data.outputs), study.data.num_train, 0.0
+    for trial_id in study.trials.index:
+        params = study.trial(trial_id).params
+        first, *rest = vtune.MLP.elastic.row_macs(params, shapes)
+        rows = num_rows // params["batch_size"] * params["batch_size"]
+        flops += rows * epochs * (4 * first + 6 * sum(rest))
+    return flops
+
+
+def told(case: Case, cold: Lap, warm: Sequence[Lap]) -> str:
+    """Returns a row of the table."""
+    seconds, shares = sorted(lap.seconds for lap in warm), sorted(lap.share for lap in warm)
+    at_work = median(lap.working / lap.seconds / lap.workers for lap in warm)
+    asked = "" if case.asked is None else f"{case.asked:.0%}"
+    return (
+        f"| {case.name} | {case.trials} | {cold.programs} | {cold.seconds:.1f} | {cold.compiling:.1f} "
+        f"| {median(seconds):.2f} ({seconds[0]:.2f} to {seconds[-1]:.2f}) "
+        f"| {median(lap.flops / lap.seconds for lap in warm) / 1e9:.0f} | {median(lap.peak for lap in warm) / 1e9:.0f} "
+        f"| {median(shares):.0%} ({shares[0]:.0%} to {shares[-1]:.0%}) | {asked} | {at_work:.0%} "
+        f"| {median(lap.filled for lap in warm):.0%} |"
+    )
+
+
+def main() -> None:
+    """Prints a row a search."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="small searches, to see that it runs")
+    parser.add_argument("--json", type=Path, help="where to write all numbers")
+    options = parser.parse_args()
+    cases = [case._replace(trials=8, asked=None) for case in CASES[:2]] if options.quick else CASES
+    epochs, repeats = (2, 1) if options.quick else (EPOCHS, options.repeats)
+    vtune.search(vtune.MLP, {"learning_rate": RATES["learning_rate"]}, trials=1, epochs=1, progress=False)  # starts JAX
+    print(
+        f"{platform.machine()}, {num_cores()} cores, Python {platform.python_version()}, jax {jax.__version__}; "
+        f"load average {os.getloadavg()[0]:.1f}; memory {bandwidth() / 1e9:.0f} GB/s\n"
+    )
+    print(
+        "| search | trials | programs | cold, s | compiling, s | warm, s | useful GFLOP/s | peak GFLOP/s "
+        "| share of the peak | asked | at work | filled |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    rows = []
+    for case in cases:
+        cold = run(case, epochs, seed=0)
+        warm = [run(case, epochs, seed) for seed in range(1, 1 + repeats)]
+        print(told(case, cold, warm), flush=True)
+        laps = {"cold": cold._asdict(), "warm": [lap._asdict() for lap in warm]}
+        rows.append({"search": case.name, "trials": case.trials, **laps})
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
