@@ -354,7 +354,7 @@ def _padding(parts: Parts, planner: Planner, rung: Rung, trials: int) -> float:
     sizes = [{name: trial[name] for name in names} for trial in drawn]
     trained = [planner.num_rows // trial["batch_size"] * trial["batch_size"] for trial in drawn]
     macs = [sum(elastic.row_macs(size, planner.shapes)) for size in sizes]
-    turns = [planner.turns([trial["batch_size"]], rung.rows) for trial in drawn]
+    turns = [planner.turns(trial["batch_size"], rung.rows) for trial in drawn]
     longest = [max(turns[first : first + rung.lanes]) for first in range(0, _DRAWS, rung.lanes)]
     padded = sum(elastic.row_macs({**sizes[0], **dict(rung.sizes)}, planner.shapes))
     lanes = -(-trials // rung.lanes) * rung.lanes

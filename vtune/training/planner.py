@@ -111,17 +111,15 @@ class Planner:
         common = math.gcd(*batch_sizes)
         shared = [(rows, True) for rows in range(1, min(common, _MAX_ROWS) + 1) if common % rows == 0]
         cuts = [*shared, *((cut.target, False) for cut in _CUTS)]
-        rows, is_shared = min(
-            cuts,
-            key=lambda cut: (
-                max(self.turns(size, cut[0]) for size in batch_sizes) * turn_seconds(self.table, macs, cut[0])
-            ),
-        )
-        lanes = self.lanes(sum(macs), float(self.trials))
-        turns = max(self.turns(size, rows) for size in batch_sizes)  # all lanes wait for the one that takes the most
-        seconds = turns * turn_seconds(self.table, macs, rows) * self.epochs * self.trials
-        cell = Cell(low, high, rows, is_shared, max(batch_sizes) > rows, lanes)
-        return self._ladder(None, [cell], seconds + self.table.compile_seconds)
+
+        def epoch_seconds(cut: tuple[int, bool]) -> float:
+            turns = max(self.turns(size, cut[0]) for size in batch_sizes)  # lanes wait for the one that takes the most
+            return turns * turn_seconds(self.table, macs, cut[0])
+
+        rows, is_shared = cut = min(cuts, key=epoch_seconds)
+        cell = Cell(low, high, rows, is_shared, max(batch_sizes) > rows, self.lanes(sum(macs), float(self.trials)))
+        seconds = epoch_seconds(cut) * self.epochs * self.trials + self.table.compile_seconds
+        return self._ladder(None, [cell], seconds)
 
     def turns(self, batch_size: int, rows: int) -> int:
         """Returns the micro-batches of an epoch."""
