@@ -166,15 +166,13 @@ class Engine:
         def turn(time: Int[Array, ""], lanes: _Turn) -> _Turn:
             shared, axes = (), ()
             if rung.is_shared:
-                x, y = rows_from(time * rung.rows)
-                copied = jnp.broadcast_to(x, (rung.lanes, *x.shape)) if self.task.copies_rows else x
-                shared, axes = (copied, y), (0 if self.task.copies_rows else None, None)
+                shared, axes = self._for_lanes(rows_from(time * rung.rows))
             found = jax.vmap(lane_gradients, in_axes=(0, 0, None, *axes))(lanes, inputs.hparams, time, *shared)
             if not rung.accumulates:
                 return step(lanes, found)
             return lax.cond(found.is_due.any(), step, _wait, lanes, found)
 
-        grads = jax.tree.map(jnp.zeros_like, states.params) if rung.accumulates else ()
+        grads = states.params if rung.accumulates else ()  # of no matter: what a mini-batch begins with is left out
         start = _Turn(states, grads, jnp.zeros(rung.lanes), jnp.zeros(rung.lanes))
         turns = jnp.max(num_rows // batch_sizes * self._pieces(batch_sizes))
         end = lax.fori_loop(0, turns, turn, start)
@@ -219,6 +217,12 @@ class Engine:
             is_within_epoch=batch < num_rows // batch_size,
         )
 
+    def _for_lanes(self, rows: Rows) -> tuple[Rows, tuple[int | None, None]]:
+        """Rows that all lanes read, and by which axes to map them: x is copied for each lane where that is faster."""
+        if not self.task.copies_rows:
+            return rows, (None, None)
+        return rows._replace(x=jnp.broadcast_to(rows.x, (self.rung.lanes, *rows.x.shape))), (0, None)
+
     def _pieces(self, batch_size: Any) -> Any:
         """Micro-batches in a mini-batch."""
         return (batch_size + self.rung.rows - 1) // self.rung.rows
@@ -230,13 +234,15 @@ class Engine:
         missing = -num_rows % rows
         padded = jax.tree.map(lambda a: jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)), inputs.valid)
 
-        def lane_sums(state: LaneState, traced: dict[str, Array], part: Rows, weight: Array) -> Array:
-            return self.task.metric_sums(state, self._complete(traced), *part, weight, inputs.units)
+        def lane_sums(state: LaneState, traced: dict[str, Array], weight: Array, x: Array, y: Array) -> Array:
+            return self.task.metric_sums(state, self._complete(traced), x, y, weight, inputs.units)
 
         def add_part(index: Int[Array, ""], sums: Float[Array, "lanes metrics"]) -> Float[Array, "lanes metrics"]:
-            part = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, index * rows, rows), padded)
+            part, axes = self._for_lanes(
+                jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, index * rows, rows), padded)
+            )
             weight = (index * rows + jnp.arange(rows, dtype=jnp.int32) < num_rows).astype(sums.dtype)
-            return sums + jax.vmap(lane_sums, in_axes=(0, 0, None, None))(states, inputs.hparams, part, weight)
+            return sums + jax.vmap(lane_sums, in_axes=(0, 0, None, *axes))(states, inputs.hparams, weight, *part)
 
         none = jnp.zeros((self.rung.lanes, len(self.task.metrics)))
         return lax.fori_loop(0, (num_rows + missing) // rows, add_part, none) / num_rows
@@ -265,5 +271,10 @@ def _freeze_where(diverges: Bool[Array, ""], state: LaneState) -> LaneState:
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether every number is finite."""
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+    """Whether every number is finite.
+
+    Its product with zeros is 0 or NaN. XLA has products at hand, and a reduction takes longer to compile and to run.
+    """
+    flat = [leaf.ravel() for leaf in jax.tree.leaves(tree)]
+    zeros = [lax.optimization_barrier(jnp.zeros_like(leaf)) for leaf in flat]  # else they might be multiplied out
+    return jnp.stack([leaf @ zero == 0 for leaf, zero in zip(flat, zeros, strict=True)]).all()
