@@ -56,9 +56,6 @@ def test_every_chunk_is_dealt_exactly_once(counts, compiled, seconds, devices, s
     turns = random.Random(seed)
     while asking:
         device = turns.choice(asking)
-        claimed = dealer.claim(device) if turns.random() < 0.3 else None
-        if claimed is not None:
-            programs[claimed].compiled_for.add(device)
         chunk = dealer.take(device)
         if chunk is None:
             asking.remove(device)
@@ -87,23 +84,6 @@ def test_workers_of_one_place_do_not_wait_for_the_same_compilation():
     first, second = (dealer.take(DEVICES[0]) for _ in range(2))
     assert first.rung != second.rung
     assert dealer.take(DEVICES[0]) is None
-
-
-def test_what_is_compiled_ahead_is_dealt_once_it_is_ready():
-    chunks = chunks_of(3)
-    programs = {chunks[0].rung: FakeProgram(set(), None, None)}
-    dealer = dealer_of(chunks, programs, DEVICES[:1])
-    assert dealer.claim(DEVICES[0]) == chunks[0].rung
-    assert dealer.claim(DEVICES[0]) is None
-    assert dealer.take(DEVICES[0]) is None
-    programs[chunks[0].rung].compiled_for.add(DEVICES[0])
-    assert dealer.take(DEVICES[0]) is chunks[0]
-
-
-def test_nothing_is_compiled_ahead_for_chunks_that_are_all_dealt():
-    dealer = dealer_of(chunks_of(1))
-    assert dealer.take(DEVICES[0]) is not None
-    assert dealer.claim(DEVICES[1]) is None
 
 
 def test_a_little_work_is_not_worth_a_second_compilation():

@@ -182,15 +182,19 @@ def test_the_cores_of_a_cpu_share_a_device_and_accelerators_work_by_themselves(m
     assert devices.worker_devices(gpus) == gpus
     cpus = jax.devices()
     assert devices.worker_devices(cpus[1:3]) == [cpus[1], cpus[1]]
+    assert devices.worker_devices([cpus[0], *gpus]) == [cpus[0], *gpus]
     monkeypatch.setattr(jax, "local_devices", lambda: cpus[:1])
     monkeypatch.setattr(devices, "num_cores", lambda: 6)
     assert devices.worker_devices(cpus[:1]) == 6 * cpus[:1]
 
 
 @pytest.mark.parametrize("kind", [T4, H100, TPU])
-def test_only_cpus_are_compiled_for_by_other_rules(kind):
+def test_only_cpus_are_compiled_for_by_other_rules_and_the_users_own_come_first(monkeypatch, kind):
+    cpu = DeviceKind("cpu", "cpu")
     assert devices.compiler_options(kind) == {}
-    assert devices.compiler_options(DeviceKind("cpu", "cpu")) == {"xla_backend_optimization_level": 1}
+    assert devices.compiler_options(cpu) == {"xla_backend_optimization_level": 1}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")
+    assert devices.compiler_options(cpu) == {}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.laws.population import complete, make_queue, train, trainings_of
+from vtune.data import Data
 from vtune.parameters import choice, integers, loguniform, reverse_loguniform
 from vtune.training import job as job_module
 from vtune.training.places import OneDevice
@@ -52,6 +53,18 @@ def test_the_estimate_is_within_a_quarter_of_what_the_compiler_says(space, optio
     needed = told.argument_size_in_bytes + told.output_size_in_bytes + told.temp_size_in_bytes
     needed -= told.alias_size_in_bytes
     assert program.estimated_bytes == pytest.approx(needed, rel=0.25)
+
+
+def test_the_estimate_holds_for_rows_of_many_numbers_too():
+    numbers = np.random.default_rng(1).normal(size=(96, 3072)).astype(np.float32)
+    data = Data(train=(numbers, np.arange(96) % 10), valid=(numbers[:50], np.arange(50) % 10))
+    space = {**LARGE, "batch_size": 32, "hidden": 16, "layers": 1}
+    queue = make_queue(space, data, chunk=64)
+    (row,) = complete([{**rows_for(1)[0], "batch_size": 32, "hidden": 16, "layers": 1, "optimizer": "adam"}])
+    program = queue.job.program(queue.job.ladder.rung(row))
+    told = program.memory_analysis(OneDevice(jax.devices()[0]))
+    needed = told.argument_size_in_bytes + told.output_size_in_bytes + told.temp_size_in_bytes
+    assert program.estimated_bytes == pytest.approx(needed - told.alias_size_in_bytes, rel=0.25)
 
 
 @pytest.fixture(scope="module")

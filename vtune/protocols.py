@@ -153,8 +153,6 @@ class Task(NamedTuple):
             ``units`` are those of standardized targets: y is then in its own ones, and so is what metrics measure; the
             loss is that of standardized numbers.
         metrics: the names of what ``metric_sums`` returns; the first is "loss".
-        copies_rows: whether lanes that train on the same rows are faster with copies of their own. So it is with dense
-            layers: XLA makes one product of the rows and all lanes' weights, and reorders the weights for it each time.
     """
 
     init: Callable[[Array, Hparams], LaneState]
@@ -162,7 +160,6 @@ class Task(NamedTuple):
     update: Callable[[LaneState, PyTree, Hparams], LaneState]
     metric_sums: Callable[..., Float[Array, " metrics"]]
     metrics: tuple[str, ...]
-    copies_rows: bool = False
 
 
 class Rung(NamedTuple):
@@ -175,6 +172,7 @@ class Rung(NamedTuple):
         rows: rows per micro-batch.
         is_shared: whether all lanes read the same rows at the same time (``rows`` divides every batch size).
         accumulates: whether a mini-batch may take more than one micro-batch.
+        copies_rows: whether every lane has a copy of the rows that all read.
     """
 
     sizes: tuple[tuple[str, int], ...]
@@ -183,6 +181,7 @@ class Rung(NamedTuple):
     rows: int
     is_shared: bool
     accumulates: bool
+    copies_rows: bool = False
 
 
 class Leg(NamedTuple):

@@ -8,6 +8,7 @@ import pytest
 from tests.laws.population import ROOT, digits, make_queue, train, trainings_of
 from vtune.keys import from_words
 from vtune.parameters import choice, integers, loguniform, reverse_loguniform
+from vtune.protocols import Chunk
 from vtune.space import Space, sample_points
 from vtune.training.programs import data_orders
 
@@ -17,7 +18,7 @@ SPACE = Space.of(
         "beta1": reverse_loguniform(0.5, 0.999),
         "epsilon": loguniform(1e-9, 1e-4),
         "decay": loguniform(1e-3, 1.0),
-        "batch_size": choice([32, 37, 64, 128]),
+        "batch_size": choice([32, 37, 64, 67, 128]),
         "hidden": integers(5, 128, log=True),
         "layers": integers(1, 3),
     }
@@ -68,6 +69,23 @@ def test_seven_trials_are_what_they_are_among_64(rows, truth):
 def test_neither_order_nor_neighbours_matter(rows, truth):
     order = np.random.default_rng(0).permutation(64).tolist()
     assert_same_bits(train(make_queue(SPACE.entries, trials=600), [rows[i] for i in order], EPOCHS, order), truth)
+
+
+def test_neighbours_that_step_at_other_times_do_not_matter_either(rows, truth):
+    queue = make_queue(SPACE.entries, trials=600)
+    chunks = queue.job.chunks(trainings_of(rows, EPOCHS))
+    compared = 0
+    for rung in dict.fromkeys(chunk.rung for chunk in chunks):
+        members = [training for chunk in chunks if chunk.rung == rung for training in chunk.trainings]
+        by_size = {}
+        for training in members:
+            by_size.setdefault(training.hparams["batch_size"], []).append(training)
+        mixed = tuple(group[0] for group in by_size.values())[: rung.lanes]
+        if len(mixed) > 1:
+            curves = queue.workers[0].train(Chunk(rung, mixed)).curves
+            compared += len(mixed)
+            assert_same_bits({training.trial_id: curve for training, curve in zip(mixed, curves, strict=True)}, truth)
+    assert compared >= 4
 
 
 @pytest.mark.parametrize("num_devices", [2, 4])

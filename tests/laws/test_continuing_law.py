@@ -135,6 +135,21 @@ def test_weights_that_do_not_fit_in_memory_are_trained_again(case, monkeypatch):
     assert not any(kept)
 
 
+def test_lost_legs_are_trained_again_before_what_goes_on_from_them():
+    queue = make_queue({**SPACE, "optimizer": "momentum"}, digits(96, 50), epochs=EPOCHS)
+    row = {"optimizer": "momentum", "learning_rate": 1e-3, "hidden": 8, "layers": 1}
+    small, large = complete([{**row, "batch_size": size} for size in (32, 64)])
+    ends = [(small, (2, 3, 4)), (large, (1, 2, 3, 4))]  # the larger batch has a leg more, and comes later in a chunk
+    trainings = [
+        Training(tuple(Leg(trial, row, until) for until in untils)) for trial, (row, untils) in enumerate(ends)
+    ]
+    (chunk,) = queue.job.chunks(trainings)
+    again = queue.workers[0].train(chunk).curves
+    for curve, (row, untils) in zip(again, ends, strict=True):
+        (alone,) = queue.job.chunks([Training((Leg(9, row, untils[-1]),))])
+        np.testing.assert_array_equal(curve, queue.workers[0].train(alone).curves[0, untils[-2] :])
+
+
 DEEP = 300
 
 

@@ -28,6 +28,8 @@ class CostTable(NamedTuple):
         chunk_bytes: how much a chunk may take in all.
         min_lanes: where there is room, and trials to fill them; batched products of fewer are slow.
         max_lanes: beyond which more lanes gain nothing.
+        copies_rows: whether lanes that read the same rows are faster with copies of their own. XLA makes one product of
+            the rows and all lanes' weights else, and for that reorders the weights every time.
     """
 
     flops_per_second: float
@@ -40,12 +42,14 @@ class CostTable(NamedTuple):
     chunk_bytes: int
     min_lanes: int
     max_lanes: int
+    copies_rows: bool
 
 
-_CPU = CostTable(2.2e11, 2.1e-9, 0.75e-9, 0.95e-9, 2e-6, 2.0, 2 << 20, 1 << 30, 2, 16)
-"""Fitted with ``benchmarks/chunks.py`` on one core with AVX-512 and 1 MiB of L2, float32, widths 32 to 256."""
+_CPU = CostTable(2.2e11, 2.1e-9, 0.75e-9, 0.95e-9, 2e-6, 2.0, 2 << 20, 1 << 30, 2, 16, copies_rows=True)
+"""Fitted with ``benchmarks/chunks.py`` on one core with AVX-512 and 1 MiB of L2, float32, widths 32 to 256. More lanes
+than fit into L2 pay there, as each call of a kernel takes its time."""
 
-_ACCELERATOR = CostTable(8.0e10, 0.0, 1.0e-12, 1.0e-12, 2e-7, 6.0, 0, 0, 1, 4)
+_ACCELERATOR = CostTable(8.0e10, 0.0, 1.0e-12, 1.0e-12, 2e-7, 6.0, 0, 0, 1, 4, copies_rows=False)
 """Not measured: orders of magnitude from data sheets. FLOP/s and most lanes are those of one multiprocessor, and the
 working set is a share of the device's memory."""
 

@@ -54,7 +54,7 @@ class Dealer:
             self._news.notify_all()
 
     def wait(self, seconds: float) -> None:
-        """Returns when ``add`` is called, or after so many seconds: what is worth a compilation changes with time."""
+        """Returns when chunks are added, or after so many seconds: what is worth a compilation changes with time."""
         with self._news:
             self._news.wait(seconds)
 
@@ -64,31 +64,20 @@ class Dealer:
         Ask again later: what is worth a second compilation is a guess until a program's first call was timed.
         """
         with self._lock:
-            ready = [rung for rung in self._open if self._programs[rung].is_compiled_for(place)]
-            rung = max(ready, key=self._work) if ready else self._claim(place)
-            return None if rung is None else self._waiting[rung].popleft()
+            rung = self._choose(place)
+            if rung is None:
+                return None
+            self._claimed_by[rung].add(place)
+            return self._waiting[rung].popleft()
 
-    def claim(self, place: Place) -> Rung | None:
-        """Returns the rung that had best be compiled next for a place; None where there is none.
-
-        Nobody else is given it there before it is compiled, so whoever asks must do that.
-        """
-        with self._lock:
-            return self._claim(place)
-
-    def _claim(self, place: Place) -> Rung | None:
-        foreign = [rung for rung in self._open if not self._is_claimed(rung, place)]
+    def _choose(self, place: Place) -> Rung | None:
+        waiting = [rung for rung, chunks in self._waiting.items() if chunks]
+        ready = [rung for rung in waiting if self._programs[rung].is_compiled_for(place)]
+        foreign = [rung for rung in waiting if not self._is_claimed(rung, place)]
         unclaimed = [rung for rung in foreign if not any(self._is_claimed(rung, other) for other in self._places)]
-        candidates = unclaimed or [rung for rung in foreign if self._work(rung) > self._compile_seconds(rung)]
-        if not candidates:
-            return None
-        rung = max(candidates, key=self._work)
-        self._claimed_by[rung].add(place)
-        return rung
-
-    @property
-    def _open(self) -> list[Rung]:
-        return [rung for rung, chunks in self._waiting.items() if chunks]
+        worth_compiling = [rung for rung in foreign if self._work(rung) > self._compile_seconds(rung)]
+        candidates = ready or unclaimed or worth_compiling
+        return max(candidates, key=self._work) if candidates else None
 
     def _is_claimed(self, rung: Rung, place: Place) -> bool:
         """Whether a rung is compiled for a place, or is being compiled."""

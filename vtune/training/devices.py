@@ -56,8 +56,12 @@ def kind_of(device: Device) -> DeviceKind:
 
 
 def compiler_options(kind: DeviceKind) -> dict[str, Any]:
-    """Returns what to tell XLA: on a CPU, LLVM at level 1 takes a sixth less time, and its code is as fast."""
-    return {} if kind.is_accelerator else {"xla_backend_optimization_level": 1}
+    """Returns what to tell XLA, where the user does not by ``XLA_FLAGS``: LLVM's level of optimization on a CPU.
+
+    Level 1 compiles in a sixth less time, and its code is as fast (``benchmarks/chunks.py`` prints both).
+    """
+    level = "xla_backend_optimization_level"
+    return {} if kind.is_accelerator or level in os.environ.get("XLA_FLAGS", "") else {level: 1}
 
 
 def own(devices: Sequence[Device]) -> Device:
@@ -89,7 +93,7 @@ def worker_devices(devices: Sequence[Device]) -> list[Device]:
     An accelerator is one worker's own. On a CPU all workers share the first device: the threads of a process run one
     executable side by side, so a program is compiled once for all cores. A CPU that is one device has a worker a core.
     """
-    if kind_of(devices[0]).is_accelerator:
+    if any(kind_of(device).is_accelerator for device in devices):
         return list(devices)
     is_undivided = len(jax.local_devices()) == 1
     return [devices[0]] * (num_cores() if is_undivided else len(devices))

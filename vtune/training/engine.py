@@ -164,15 +164,18 @@ class Engine:
             return jax.vmap(lane_step)(lanes, found, inputs.hparams)
 
         def turn(time: Int[Array, ""], lanes: _Turn) -> _Turn:
-            shared, axes = (), ()
-            if rung.is_shared:
-                shared, axes = self._for_lanes(rows_from(time * rung.rows))
+            shared = rows_from(time * rung.rows) if rung.is_shared else ()
+            axes = (None, None) if shared else ()
+            if shared and rung.copies_rows:
+                shared, axes = (jnp.broadcast_to(shared.x, (rung.lanes, *shared.x.shape)), shared.y), (0, None)
             found = jax.vmap(lane_gradients, in_axes=(0, 0, None, *axes))(lanes, inputs.hparams, time, *shared)
             if not rung.accumulates:
                 return step(lanes, found)
             return lax.cond(found.is_due.any(), step, _wait, lanes, found)
 
-        grads = states.params if rung.accumulates else ()  # of no matter: what a mini-batch begins with is left out
+        grads = (
+            states.params if rung.accumulates else ()
+        )  # left out when a mini-batch begins; zeros would take a kernel each
         start = _Turn(states, grads, jnp.zeros(rung.lanes), jnp.zeros(rung.lanes))
         turns = jnp.max(num_rows // batch_sizes * self._pieces(batch_sizes))
         end = lax.fori_loop(0, turns, turn, start)
@@ -217,12 +220,6 @@ class Engine:
             is_within_epoch=batch < num_rows // batch_size,
         )
 
-    def _for_lanes(self, rows: Rows) -> tuple[Rows, tuple[int | None, None]]:
-        """Rows that all lanes read, and by which axes to map them: x is copied for each lane where that is faster."""
-        if not self.task.copies_rows:
-            return rows, (None, None)
-        return rows._replace(x=jnp.broadcast_to(rows.x, (self.rung.lanes, *rows.x.shape))), (0, None)
-
     def _pieces(self, batch_size: Any) -> Any:
         """Micro-batches in a mini-batch."""
         return (batch_size + self.rung.rows - 1) // self.rung.rows
@@ -234,15 +231,13 @@ class Engine:
         missing = -num_rows % rows
         padded = jax.tree.map(lambda a: jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)), inputs.valid)
 
-        def lane_sums(state: LaneState, traced: dict[str, Array], weight: Array, x: Array, y: Array) -> Array:
-            return self.task.metric_sums(state, self._complete(traced), x, y, weight, inputs.units)
+        def lane_sums(state: LaneState, traced: dict[str, Array], part: Rows, weight: Array) -> Array:
+            return self.task.metric_sums(state, self._complete(traced), *part, weight, inputs.units)
 
         def add_part(index: Int[Array, ""], sums: Float[Array, "lanes metrics"]) -> Float[Array, "lanes metrics"]:
-            part, axes = self._for_lanes(
-                jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, index * rows, rows), padded)
-            )
+            part = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, index * rows, rows), padded)
             weight = (index * rows + jnp.arange(rows, dtype=jnp.int32) < num_rows).astype(sums.dtype)
-            return sums + jax.vmap(lane_sums, in_axes=(0, 0, None, *axes))(states, inputs.hparams, weight, *part)
+            return sums + jax.vmap(lane_sums, in_axes=(0, 0, None, None))(states, inputs.hparams, part, weight)
 
         none = jnp.zeros((self.rung.lanes, len(self.task.metrics)))
         return lax.fori_loop(0, (num_rows + missing) // rows, add_part, none) / num_rows

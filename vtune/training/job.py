@@ -39,18 +39,21 @@ class Job:
     objective: Objective
 
     def chunks(self, trainings: Iterable[Training], parts: int = 1) -> list[Chunk]:
-        """Packs trainings into full chunks, in their order; what does not fill the last one makes a smaller one.
+        """Packs trainings into full chunks; what does not fill the last one makes a smaller one.
 
-        Those of one batch size come together: lanes that step at the same time skip the optimizer at the same time.
+        What goes the same way comes in the order in which the first of it is given, and in it those of one batch size
+        come together: lanes that step at the same time skip the optimizer at the same time.
 
         Args:
             trainings: what to train.
             parts: how many times the lanes of its rung a chunk may have.
         """
         groups: dict[tuple[Rung, int, int, int], list[Training]] = {}
-        for training in sorted(trainings, key=lambda training: training.hparams["batch_size"]):
+        for training in trainings:
             way = training.seed_index, training.start, training.until
             groups.setdefault((self.ladder.rung(training.hparams), *way), []).append(training)
+        for members in groups.values():
+            members.sort(key=lambda training: training.hparams["batch_size"])
         return [
             Chunk(rung, tuple(members[first : first + parts * rung.lanes]))
             for (rung, *_), members in groups.items()

@@ -45,6 +45,7 @@ class Cell(NamedTuple):
         is_shared: whether ``rows`` divides the batch sizes of this cell.
         accumulates: whether some batch size of this cell takes more than one micro-batch.
         lanes: trials per chunk.
+        copies_rows: whether every lane has a copy of the rows that all read.
     """
 
     low: dict[str, int]
@@ -53,6 +54,7 @@ class Cell(NamedTuple):
     is_shared: bool
     accumulates: bool
     lanes: int
+    copies_rows: bool = False
 
     def holds(self, hparams: Hparams, rows: tuple[int, bool] | None) -> bool:
         """Whether a trial with these hyperparameters and micro-batches (None where nothing is cut) belongs here."""
@@ -69,6 +71,7 @@ class Cell(NamedTuple):
             rows=self.rows or hparams["batch_size"],
             is_shared=self.is_shared,
             accumulates=self.accumulates,
+            copies_rows=self.copies_rows,
         )
 
 

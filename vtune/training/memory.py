@@ -52,5 +52,5 @@ def _kept_bytes(task: Task, rung: Rung, states: LaneState, inputs: ChunkInputs) 
         return jax.vjp(loss, state.params)[1]
 
     kept = [leaf for leaf in jax.tree.leaves(jax.eval_shape(backward, *one, x, y)) if leaf.shape[:1] == (rung.rows,)]
-    shared = [leaf for leaf in kept if leaf.shape == x.shape][:1] if rung.is_shared and not task.copies_rows else []
+    shared = [leaf for leaf in kept if leaf.shape == x.shape][:1] if rung.is_shared and not rung.copies_rows else []
     return num_bytes(kept) - num_bytes(shared)

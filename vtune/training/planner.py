@@ -117,7 +117,8 @@ class Planner:
             return turns * turn_seconds(self.table, macs, cut[0])
 
         rows, is_shared = cut = min(cuts, key=epoch_seconds)
-        cell = Cell(low, high, rows, is_shared, max(batch_sizes) > rows, self.lanes(sum(macs), float(self.trials)))
+        lanes = self.lanes(sum(macs), float(self.trials))
+        cell = Cell(low, high, rows, is_shared, max(batch_sizes) > rows, lanes, is_shared and self.table.copies_rows)
         seconds = epoch_seconds(cut) * self.epochs * self.trials + self.table.compile_seconds
         return self._ladder(None, [cell], seconds)
 
@@ -289,7 +290,8 @@ class _Group:
         high = {name: high for name, (_, high) in zip(self._names, box, strict=True)}
         num_weights = sum(self.elastic.row_macs(high, self.planner.shapes))
         lanes = self.planner.lanes(num_weights, self.planner.trials * share / self.planner.num_structures)
-        return Cell(low, high, self.rows, self.is_shared, max(self.batch_sizes) > self.rows, lanes)
+        copies_rows = self.is_shared and self.planner.table.copies_rows
+        return Cell(low, high, self.rows, self.is_shared, max(self.batch_sizes) > self.rows, lanes, copies_rows)
 
 
 def padded_sizes(space: Space, name: str, most: int = _MAX_STEPS) -> list[int]:

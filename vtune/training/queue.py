@@ -1,29 +1,27 @@
 """The chunk queue: a thread a worker takes the next chunk and calls the one-device program of its rung.
 
 Workers wait for nobody, and every chunk is the same program on the same numbers wherever and whenever it runs. So the
-bits do not depend on how many devices there are or on how the chunks were dealt. While they train, one more thread a
-device compiles what comes next.
+bits do not depend on how many devices there are or on how the chunks were dealt.
 """
 
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from queue import SimpleQueue
 from typing import Any
 
-from vtune.precision import float_precision
 from vtune.protocols import Chunk, ChunkResult, LaneState, Rung, Training
 from vtune.training.cost import cost_table
 from vtune.training.dealer import Dealer
 from vtune.training.devices import Device, describe, kind_of, worker_devices
 from vtune.training.job import Job
-from vtune.training.places import OneDevice, Place
+from vtune.training.places import OneDevice
 from vtune.training.weights import Weights
 from vtune.training.worker import Stopped, Worker
 
 _IDLE_SECONDS = 0.05
-"""How long a thread with nothing to do waits before it asks again, where no chunks are added."""
+"""How long a worker without a chunk waits before it asks again, where none are added."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,7 @@ class ChunkQueue:
         places = {worker.place for worker in self.workers}
         dealer = Dealer(chunks, places, self.job.program, table, self.job.data.num_train)
         results, stop, num_open = SimpleQueue(), threading.Event(), len(chunks)
-        turns = [partial(_train_next, worker, dealer, results, stop) for worker in self.workers]
-        turns += [partial(self._compile_next, place, dealer) for place in places]
-        threads = [threading.Thread(target=_work, args=(turn, dealer, results, stop), daemon=True) for turn in turns]
+        threads = [threading.Thread(target=_work, args=(w, dealer, results, stop), daemon=True) for w in self.workers]
         try:
             for thread in threads:
                 thread.start()
@@ -94,15 +90,6 @@ class ChunkQueue:
         """How many times the lanes of its rung a full chunk holds: a worker has a chunk for itself."""
         return 1
 
-    def _compile_next(self, place: Place, dealer: Dealer) -> bool:
-        rung = dealer.claim(place)
-        if rung is None:
-            return False
-        with float_precision(self.job.data.dtype):
-            self.job.program(rung).on(place)
-        dealer.add(())  # who waits for the program sees that it is there
-        return True
-
     def _chunks(self, trainings: Sequence[Training]) -> list[Chunk]:
         chunks = self.job.chunks(trainings)
         self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), self.devices[0])
@@ -119,20 +106,15 @@ class ChunkQueue:
         return [Worker(OneDevice(device), self.job, self.weights) for device in worker_devices(self.devices)]
 
 
-def _train_next(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threading.Event) -> bool:
-    chunk = dealer.take(worker.place)
-    if chunk is None:
-        return False
-    results.put(worker.train(chunk, stop.is_set))
-    return True
-
-
-def _work(turn: Callable[[], bool], dealer: Dealer, results: SimpleQueue[Any], stop: threading.Event) -> None:
-    """Takes turns, which tell if there was something to do, until told to stop; an error goes to the main thread."""
+def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threading.Event) -> None:
+    """Trains chunks until told to stop; an error goes to the caller's thread."""
     try:
         while not stop.is_set():
-            if not turn():
+            chunk = dealer.take(worker.place)
+            if chunk is None:
                 dealer.wait(_IDLE_SECONDS)
+                continue
+            results.put(worker.train(chunk, stop.is_set))
     except Stopped:
         pass
     except BaseException as error:  # whatever it is, it is raised again where the plan was asked for

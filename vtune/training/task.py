@@ -105,8 +105,7 @@ def make_task(network: Network, optimizer: Optimizer, loss: RowLoss, metrics: Se
         rows = [loss(outputs, targets), *(metric.of_rows(predicted, y) for metric in metrics)]
         return jnp.stack([_weighted_sum(row, weight) for row in rows])
 
-    names = ("loss", *(metric.name for metric in metrics))
-    return Task(init, loss_sum, update, metric_sums, names, copies_rows=hasattr(network.model_fn, "elastic"))
+    return Task(init, loss_sum, update, metric_sums, ("loss", *(metric.name for metric in metrics)))
 
 
 def _weighted_sum(of_rows: Shaped[Array, " batch"], weight: Float[Array, " batch"]) -> Float[Array, ""]:
