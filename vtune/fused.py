@@ -102,7 +102,8 @@ class FusedSearch:
     """A search as a pure function ``key -> FusedResults``; ``fused_search`` makes it.
 
     Called, it compiles once and is one program from then on, on one device. It goes with ``jax.vmap`` over keys, whose
-    lanes are then those of a chunk times the keys. Inside a program of your own, hand its data in too, or they become
+    lanes are then those of a chunk times the keys, and whose optimizer runs after every micro-batch, as JAX makes a
+    selection of a branch under ``vmap``. Inside a program of your own, hand its data in too, or they become
     constants of that: ``jax.jit(jax.vmap(fused, in_axes=(0, None)))(keys, fused.data)``.
 
     Attributes:
