@@ -1,5 +1,7 @@
 """Programs for accelerators that are not here: every one of them lowers for CPU, CUDA and TPU."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -86,7 +88,9 @@ def test_the_precision_of_matrix_products_reaches_forward_and_backward_pass(prec
     queue = make_queue(space, matmul_precision=precision)
     (rung,) = rungs_of(queue, space, 1)
     text = queue.job.program(rung).export("cuda", place=HERE).mlir_module()
-    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    # The network's own: whether numbers are finite is a product with zeros, one number a lane, exact in any precision.
+    lines = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    products = [line for line in lines if not re.search(r"-> tensor<\d+xf32>", line)]
     assert len(products) >= 3 + 3 + 2 + 3  # forward, backward to weights and to inputs, and validation, of 3 layers
     highest = [line for line in products if "precision = [HIGHEST, HIGHEST]" in line]
     assert len(highest) == (len(products) if precision == "highest" else 0)
