@@ -18,9 +18,9 @@ _COPIES = 3
 def chunk_bytes(task: Task, rung: Rung, states: LaneState, inputs: ChunkInputs) -> int:
     """Returns about how many bytes the program of a rung takes, its arguments included.
 
-    It counts lanes, data, ``_COPIES`` of the weights, and what the backward pass keeps of one micro-batch; without a
-    sum of gradients to hold, the latter is gone before the other copies are made. XLA fuses some of it away: compared
-    with its ``memory_analysis``, the estimate is within 25 % (a test says so).
+    It counts lanes, data, and the larger of two: ``_COPIES`` of the weights as the optimizer steps, or, before that,
+    gradients, their sum where there is one, and what the backward pass keeps of one micro-batch. XLA fuses some of it
+    away: compared with its ``memory_analysis``, the estimate is within 25 % (a test says so).
 
     Args:
         task: how one trial is trained.
@@ -29,7 +29,7 @@ def chunk_bytes(task: Task, rung: Rung, states: LaneState, inputs: ChunkInputs) 
         inputs: shapes of what a call is given.
     """
     kept, weights = rung.lanes * _kept_bytes(task, rung, states, inputs), num_bytes(states.params)
-    held = _COPIES * weights + kept if rung.accumulates else max(_COPIES * weights, weights + kept)
+    held = max(_COPIES * weights, (2 if rung.accumulates else 1) * weights + kept)
     return num_bytes(states) + num_bytes(inputs) + held
 
 
