@@ -12,15 +12,13 @@ are left out.
 
 import argparse
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from statistics import median
 from typing import Any, NamedTuple
 
 import vtune
+from measuring.workers import recorded
 from vtune.protocols import ChunkResult, StrategyFactory
 from vtune.strategies import asha, hyperband, successive_halving
-from vtune.training.worker import Worker
 
 ONE_RUNG = {"learning_rate": vtune.loguniform(1e-4, 1e-1), "hidden": 4, "layers": 1}
 MIXED = {
@@ -59,22 +57,6 @@ CASES = [
     Case("Hyperband, mixed", hyperband(), MIXED, 143, 81),
     Case("ASHA, mixed", asha(), MIXED, 243, 81),
 ]
-
-
-@contextmanager
-def recorded() -> Iterator[list[ChunkResult]]:
-    """Keeps what workers return."""
-    train, results = Worker.train, []
-
-    def recording(self: Worker, *arguments: Any) -> ChunkResult:
-        results.append(train(self, *arguments))
-        return results[-1]
-
-    Worker.train = recording  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield results
-    finally:
-        Worker.train = train
 
 
 def see(case: Case, seed: int) -> Seen:

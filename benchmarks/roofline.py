@@ -8,9 +8,9 @@ of the input), 6 for another one; padding, idle lanes, evaluation and the optimi
 of one large float32 product on all cores or on the accelerator, measured before and after every search; a share is
 taken of the higher of the two. *Cold* is the first search of a space in this process, which has traced, lowered and
 compiled nothing for it; its ``compiling`` is summed over programs, two of which compile side by side on two cores.
-*Warm* are ``--repeats`` more with other seeds. ``at work`` is the share of the warm time in
-which workers train (or evaluate) a chunk; the rest is set-up, queue and waiting for the last chunk. ``filled`` is the
-share of lanes that hold a trial.
+*Warm* are ``--repeats`` more with other seeds. ``at work`` is the share of the warm time in which workers train (or
+evaluate) a chunk; the rest is set-up, queue and waiting for the last chunk. ``filled`` is the share of lanes that hold
+a trial.
 """
 
 import argparse
@@ -18,29 +18,22 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 import vtune
-from vtune.protocols import ChunkResult
+from measuring.machine import bandwidth, peak_flops
+from measuring.work import MIXED, useful_flops
+from measuring.workers import recorded
 from vtune.training.devices import num_cores
-from vtune.training.worker import Worker
 
 EPOCHS = 10
-RATES = {"learning_rate": vtune.loguniform(1e-4, 1e-1), "beta1": vtune.reverse_loguniform(0.8, 0.99)}
-ONE = {**RATES, "batch_size": 128, "hidden": 128, "layers": 2}
-MIXED = {
-    **RATES,
-    "batch_size": vtune.powers_of_two(32, 256),
-    "hidden": vtune.integers(16, 256, log=True),
-    "layers": vtune.integers(1, 4),
-}
+RATES = {"learning_rate": vtune.loguniform(1e-4, 1e-1)}
+ONE = {**MIXED, **RATES, "batch_size": 128, "hidden": 128, "layers": 2}
 
 
 class Case(NamedTuple):
@@ -83,58 +76,16 @@ class Lap(NamedTuple):
 
 CASES = [
     Case("hidden 128, 2 layers, batch 128", ONE, 256, 0.6),
-    Case("mixed", MIXED, 64),
-    Case("mixed", MIXED, 256, 0.35),
-    Case("mixed", MIXED, 1024, 0.4),
+    Case("mixed", {**MIXED, **RATES}, 64),
+    Case("mixed", {**MIXED, **RATES}, 256, 0.35),
+    Case("mixed", {**MIXED, **RATES}, 1024, 0.4),
 ]
-
-
-def peak_flops(size: int = 2048, repeats: int = 5) -> float:
-    """Returns the floating-point operations a second of one large product, the best of some."""
-    a = jnp.ones((size, size), jnp.float32)
-    product = jax.jit(jnp.matmul).lower(a, a).compile()
-    jax.block_until_ready(product(a, a))
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        jax.block_until_ready(product(a, a))
-        seconds.append(time.perf_counter() - started)
-    return 2 * size**3 / min(seconds)
-
-
-def bandwidth(megabytes: int = 256, repeats: int = 5) -> float:
-    """Returns the bytes a second that a pass over a large array reads and writes, the best of some."""
-    a = jnp.ones(megabytes << 18, jnp.float32)
-    scaled = jax.jit(lambda a: a * 2).lower(a).compile()
-    jax.block_until_ready(scaled(a))
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        jax.block_until_ready(scaled(a))
-        seconds.append(time.perf_counter() - started)
-    return 2 * a.nbytes / min(seconds)
-
-
-@contextmanager
-def watched() -> Iterator[list[ChunkResult]]:
-    """Keeps what workers return."""
-    train, results = Worker.train, []
-
-    def watching(self: Worker, *arguments: Any) -> ChunkResult:
-        results.append(train(self, *arguments))
-        return results[-1]
-
-    Worker.train = watching  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield results
-    finally:
-        Worker.train = train
 
 
 def run(case: Case, epochs: int, seed: int) -> Lap:
     """Searches at random, and returns what that came to."""
     before = peak_flops()
-    with watched() as results:
+    with recorded() as results:
         started = time.perf_counter()
         study = vtune.search(
             vtune.MLP,
@@ -151,7 +102,7 @@ def run(case: Case, epochs: int, seed: int) -> Lap:
     lanes = sum(result.chunk.rung.lanes for result in results)
     return Lap(
         seconds,
-        useful_flops(study, epochs),
+        sum(useful_flops(study.trial(trial_id).params, study.data, epochs) for trial_id in study.trials.index),
         max(before, peak_flops()),
         sum(result.seconds for result in results),
         study.executor.num_parallel,
@@ -159,17 +110,6 @@ def run(case: Case, epochs: int, seed: int) -> Lap:
         case.trials / lanes,
         sum(study.job.program(rung).compile_seconds or 0.0 for rung in rungs),
     )
-
-
-def useful_flops(study: vtune.Study, epochs: int) -> float:
-    """Returns the useful floating-point operations of a search whose trials are all trained to the end."""
-    shapes, num_rows, flops = vtune.Shapes(study.data.inputs, study.data.outputs), study.data.num_train, 0.0
-    for trial_id in study.trials.index:
-        params = study.trial(trial_id).params
-        first, *rest = vtune.MLP.elastic.row_macs(params, shapes)
-        rows = num_rows // params["batch_size"] * params["batch_size"]
-        flops += rows * epochs * (4 * first + 6 * sum(rest))
-    return flops
 
 
 def told(case: Case, cold: Lap, warm: Sequence[Lap]) -> str:
@@ -195,7 +135,7 @@ def main() -> None:
     options = parser.parse_args()
     cases = [case._replace(trials=8, asked=None) for case in CASES[:2]] if options.quick else CASES
     epochs, repeats = (2, 1) if options.quick else (EPOCHS, options.repeats)
-    vtune.search(vtune.MLP, {"learning_rate": RATES["learning_rate"]}, trials=1, epochs=1, progress=False)  # starts JAX
+    vtune.search(vtune.MLP, RATES, trials=1, epochs=1, progress=False)  # starts JAX
     print(
         f"{platform.machine()}, {num_cores()} cores, Python {platform.python_version()}, jax {jax.__version__}; "
         f"load average {os.getloadavg()[0]:.1f}; memory {bandwidth() / 1e9:.0f} GB/s\n"

@@ -25,18 +25,12 @@ from pathlib import Path
 
 import jax
 
-import vtune
 from contest.contestants import CONTESTANTS
 from contest.table import LEGEND, print_table, rows_of
 from contest.turns import Population, take_turns
+from measuring.work import MIXED
 from vtune.training.devices import num_cores
 
-MIXED = {
-    "beta1": vtune.reverse_loguniform(0.8, 0.99),
-    "batch_size": vtune.powers_of_two(32, 256),
-    "hidden": vtune.integers(16, 256, log=True),
-    "layers": vtune.integers(1, 4),
-}
 ONE_SHAPE = {**MIXED, "batch_size": 64, "hidden": 64, "layers": 2}
 
 

@@ -34,6 +34,14 @@ def as_users_call():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture(params=["one device", "devices of their own"])
+def workers_on(request, monkeypatch):
+    """Workers share a device, as on a CPU, or have one each, with executables of its own, as accelerators do."""
+    if request.param == "devices of their own":
+        monkeypatch.setattr("vtune.training.queue.worker_devices", list)
+    return request.param
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _programs_do_not_pile_up():
     """Drops what was compiled for tests that are over, before the process has more memory maps than it may."""

@@ -91,6 +91,7 @@ def test_the_precision_of_matrix_products_reaches_forward_and_backward_pass(prec
     # The network's own: whether numbers are finite is a product with zeros, one number a lane, exact in any precision.
     lines = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
     products = [line for line in lines if not re.search(r"-> tensor<\d+xf32>", line)]
+    assert len(lines) - len(products) == 6 + 1  # weights and biases of 3 layers, and the loss
     assert len(products) >= 3 + 3 + 2 + 3  # forward, backward to weights and to inputs, and validation, of 3 layers
     highest = [line for line in products if "precision = [HIGHEST, HIGHEST]" in line]
     assert len(highest) == (len(products) if precision == "highest" else 0)

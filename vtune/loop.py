@@ -118,17 +118,26 @@ class Loop:
     # What to train
 
     def _go_on(self) -> list[Training]:
-        """Tells the strategy what is complete, asks for as many plans as may be open, and returns what to train."""
+        """Asks the strategy for as many plans as may be open, tells it of the first, and so on; returns what to train.
+
+        It is told of one plan at a time, and only where it may not, or does not, ask. So what it asks for depends on
+        the same scores however many plans are complete by then.
+        """
         new: list[Training] = []
         while True:
-            while self._asked and not self._asked[0].left:
+            may_ask = len(self._asked) <= self.strategy.lag and not self._has_reached_target()
+            plan = self._ask() if may_ask else None
+            if plan is not None:
+                new += self._begin(plan)
+            elif self._asked and not self._asked[0].left:
                 self._tell(self._asked.popleft())
-            if len(self._asked) > self.strategy.lag or self._has_reached_target():
+            else:
                 return new
-            plan, is_over = jax.device_get(compiled(self.strategy).ask(self.root, self._state))
-            if is_over or not plan.active.any():
-                return new
-            new += self._begin(plan)
+
+    def _ask(self) -> Plan | None:
+        """Returns the next plan; None where the strategy is done, or waits to be told of what is open."""
+        plan, is_over = jax.device_get(compiled(self.strategy).ask(self.root, self._state))
+        return None if is_over or not plan.active.any() else plan
 
     def _tell(self, told: Asked) -> None:
         self._save()

@@ -172,7 +172,7 @@ class Rung(NamedTuple):
         rows: rows per micro-batch.
         is_shared: whether all lanes read the same rows at the same time (``rows`` divides every batch size).
         accumulates: whether a mini-batch may take more than one micro-batch.
-        copies_rows: whether every lane has a copy of the rows that all read.
+        copies_rows: whether every lane has a copy of the rows that all read; only where they are shared.
     """
 
     sizes: tuple[tuple[str, int], ...]

@@ -11,6 +11,7 @@ from jax import Array
 from jaxtyping import Float, Int, UInt32
 
 import vtune
+from measuring.work import useful_flops
 from vtune.data import Data
 from vtune.defaults import DEFAULTS
 from vtune.keys import IMPLEMENTATION, Purpose, from_words, seed_key, seed_words, study_key
@@ -58,7 +59,7 @@ class Work(NamedTuple):
     @property
     def useful_flops(self) -> float:
         """Floating-point operations at true sizes: 4 per weight of layer 1 and trained row, 6 per other weight."""
-        return float(sum(self._useful_flops(row) for row in self.rows))
+        return float(sum(useful_flops(row, self.data, self.epochs) for row in self.rows))
 
     def column(self, name: str) -> np.ndarray:
         """Returns one hyperparameter of all trials: whole numbers as int32, others as float32."""
@@ -68,11 +69,6 @@ class Work(NamedTuple):
     def moved(self, way: int) -> "Work":
         """Returns the same from initial weights moved by 2 ulp: all up (0), all down (1), or each either way."""
         return self._replace(weights=jax.tree.map(partial(_moved, way=way), self.weights))
-
-    def _useful_flops(self, row: Mapping[str, Any]) -> int:
-        first, *others = vtune.MLP.elastic.row_macs(row, Shapes(self.data.inputs, self.data.outputs))
-        rows_of_epoch = self.data.num_train // row["batch_size"] * row["batch_size"]
-        return self.epochs * rows_of_epoch * (4 * first + 6 * sum(others))
 
 
 def draw(space: Mapping[str, Any], trials: int, epochs: int, seed: int = 0) -> Work:

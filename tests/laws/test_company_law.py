@@ -18,7 +18,7 @@ SPACE = Space.of(
         "beta1": reverse_loguniform(0.5, 0.999),
         "epsilon": loguniform(1e-9, 1e-4),
         "decay": loguniform(1e-3, 1.0),
-        "batch_size": choice([32, 37, 64, 67, 128]),
+        "batch_size": choice([32, 37, 64, 67, 96, 128, 200]),
         "hidden": integers(5, 128, log=True),
         "layers": integers(1, 3),
     }
@@ -89,8 +89,9 @@ def test_neighbours_that_step_at_other_times_do_not_matter_either(rows, truth):
 
 
 @pytest.mark.parametrize("num_devices", [2, 4])
-def test_the_number_of_devices_does_not_matter(rows, truth, num_devices):
+def test_the_number_of_devices_does_not_matter(rows, truth, num_devices, workers_on):
     queue = make_queue(SPACE.entries, trials=600, devices=jax.devices()[:num_devices])
+    assert len({worker.place for worker in queue.workers}) == (1 if workers_on == "one device" else num_devices)
     assert_same_bits(train(queue, rows, EPOCHS), truth)
 
 

@@ -1,5 +1,6 @@
 """Law Compile: at most one trace a rung, one compilation a rung and place, and few other programs a study."""
 
+import jax
 import pytest
 
 from tests.compilations import Compilations
@@ -89,13 +90,24 @@ def test_the_number_of_trials_adds_no_program(first):
     assert compiled.count <= OF_A_STRATEGY
 
 
-@pytest.mark.usefixtures("first")
-def test_the_cores_of_a_cpu_share_what_is_compiled():
+def test_devices_compile_a_rung_at_most_once_each(first, monkeypatch):
+    monkeypatch.setattr("vtune.training.queue.worker_devices", list)
     with Compilations() as compiled:
         study = search(MLP, SPACE, trials=48, devices=3, **SETTINGS)
     programs = programs_of(study)
-    assert [(program.num_traces, program.num_compiled) for program in programs] == [(1, 1)] * len(programs)
+    assert [program.num_traces for program in programs] == [1] * len(programs)
+    assert compiled.count <= 2 * len(programs)
+    assert study.ladder == first[0].ladder
+    assert jax.device_count() >= 3
+
+
+def test_the_cores_of_a_cpu_share_what_is_compiled(first):
+    with Compilations() as compiled:
+        study = search(MLP, SPACE, trials=48, devices=3, **SETTINGS)
+    programs = programs_of(study)
+    assert [program.num_traces for program in programs] == [1] * len(programs)
     assert compiled.count == 0
+    assert study.ladder == first[0].ladder
     assert study.executor.num_parallel == 3
 
 

@@ -1,5 +1,6 @@
 """Laws Company, Segments, Replay and Budget for trials that go on: from where they stood, or from another's weights."""
 
+import random
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -16,6 +17,7 @@ from vtune.progress import Silent
 from vtune.protocols import FRESH, Leg, Plan, Strategy, Training
 from vtune.results.store import read_folder
 from vtune.space import sample_points
+from vtune.training.dealer import Dealer
 from vtune.training.trained import trained_module
 from vtune.training.weights import Weights
 from vtune.training.worker import Stopped
@@ -117,11 +119,17 @@ def test_a_trial_that_waited_is_the_trial_that_was_trained_at_once(case):
         np.testing.assert_array_equal(study.trial(trial).curves, whole.trial(trial).curves[:epochs])
 
 
-@pytest.mark.parametrize("change", [{"devices": 2}, {"devices": 4}, {"keeps": "all"}, {"keeps": "none"}])
-def test_neither_devices_nor_what_is_kept_matter(case, change):
-    # Of what is not kept, all legs are trained again.
+@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.usefixtures("workers_on")
+def test_devices_do_not_matter(case, devices):
     script, study = case
-    assert_same(search(script, **change), study)
+    assert_same(search(script, devices=devices), study)
+
+
+@pytest.mark.parametrize("keeps", ["all", "none"])
+def test_what_is_kept_does_not_matter(case, keeps):
+    script, study = case  # of what is not kept, all legs are trained again
+    assert_same(search(script, keeps=keeps), study)
 
 
 def test_weights_that_do_not_fit_in_memory_are_trained_again(case, monkeypatch):
@@ -339,13 +347,32 @@ def real(strategy: str, devices: int) -> vtune.Study:
 
 
 @pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.usefixtures("workers_on")
 def test_asha_gives_the_same_table_on_any_number_of_devices(asha_on_one, devices):
     assert {1, 3, 9} <= set(asha_on_one.trials["budget"])
     assert "diverged" in set(asha_on_one.trials["status"])
     assert_same(real("asha", devices), asha_on_one)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_nor_does_it_matter_which_of_its_chunks_are_done_first(asha_on_one, monkeypatch, seed):
+    numbers = random.Random(seed)
+
+    def any_one(self, place):
+        with self._lock:
+            waiting = [chunks for chunks in self._waiting.values() if chunks]
+            if not waiting:
+                return None
+            chunks = numbers.choice(waiting)
+            chunks.rotate(numbers.randrange(len(chunks)))
+            return chunks.popleft()
+
+    monkeypatch.setattr(Dealer, "take", any_one)
+    assert_same(real("asha", devices=1), asha_on_one)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", ["successive_halving", "hyperband", "population_based", "babysit"])
+@pytest.mark.usefixtures("workers_on")
 def test_so_do_the_others_that_continue_trials(strategy):
     assert_same(real(strategy, devices=4), real(strategy, devices=1))

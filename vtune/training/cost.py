@@ -45,11 +45,35 @@ class CostTable(NamedTuple):
     copies_rows: bool
 
 
-_CPU = CostTable(2.2e11, 2.1e-9, 0.75e-9, 0.95e-9, 2e-6, 2.0, 2 << 20, 1 << 30, 2, 16, copies_rows=True)
+_CPU = CostTable(
+    flops_per_second=2.2e11,
+    seconds_per_unit=2.1e-9,
+    seconds_per_weight=0.75e-9,
+    seconds_per_step=0.95e-9,
+    seconds_per_turn=2e-6,
+    compile_seconds=2.0,
+    working_set_bytes=2 << 20,
+    chunk_bytes=1 << 30,
+    min_lanes=2,
+    max_lanes=16,
+    copies_rows=True,
+)
 """Fitted with ``benchmarks/chunks.py`` on one core with AVX-512 and 1 MiB of L2, float32, widths 32 to 256. More lanes
 than fit into L2 pay there, as each call of a kernel takes its time."""
 
-_ACCELERATOR = CostTable(8.0e10, 0.0, 1.0e-12, 1.0e-12, 2e-7, 6.0, 0, 0, 1, 4, copies_rows=False)
+_ACCELERATOR = CostTable(
+    flops_per_second=8.0e10,
+    seconds_per_unit=0.0,
+    seconds_per_weight=1.0e-12,
+    seconds_per_step=1.0e-12,
+    seconds_per_turn=2e-7,
+    compile_seconds=6.0,
+    working_set_bytes=0,
+    chunk_bytes=0,
+    min_lanes=1,
+    max_lanes=4,
+    copies_rows=False,
+)
 """Not measured: orders of magnitude from data sheets. FLOP/s and most lanes are those of one multiprocessor, and the
 working set is a share of the device's memory."""
 

@@ -157,25 +157,23 @@ class Engine:
             rows = Rows(*shared) if shared else rows_from(clock.first_row)
             return self._gradients(lane, hparams, clock, rows, key)
 
-        def lane_step(lane: _Turn, found: _Gradients, traced: dict[str, Array]) -> _Turn:
-            return self._step(lane, found, self._complete(traced))
-
         def step(lanes: _Turn, found: _Gradients) -> _Turn:
-            return jax.vmap(lane_step)(lanes, found, inputs.hparams)
+            return jax.vmap(self._step)(lanes, found, inputs.hparams)
 
         def turn(time: Int[Array, ""], lanes: _Turn) -> _Turn:
-            shared = rows_from(time * rung.rows) if rung.is_shared else ()
-            axes = (None, None) if shared else ()
-            if shared and rung.copies_rows:
-                shared, axes = (jnp.broadcast_to(shared.x, (rung.lanes, *shared.x.shape)), shared.y), (0, None)
+            shared, axes = (), ()
+            if rung.is_shared:
+                x, y = rows_from(time * rung.rows)
+                if rung.copies_rows:
+                    x = jnp.broadcast_to(x, (rung.lanes, *x.shape))
+                shared, axes = (x, y), (0 if rung.copies_rows else None, None)
             found = jax.vmap(lane_gradients, in_axes=(0, 0, None, *axes))(lanes, inputs.hparams, time, *shared)
             if not rung.accumulates:
                 return step(lanes, found)
             return lax.cond(found.is_due.any(), step, _wait, lanes, found)
 
-        grads = (
-            states.params if rung.accumulates else ()
-        )  # left out when a mini-batch begins; zeros would take a kernel each
+        # Of no matter: what a mini-batch begins with is left out. Zeros would take a kernel for each.
+        grads = states.params if rung.accumulates else ()
         start = _Turn(states, grads, jnp.zeros(rung.lanes), jnp.zeros(rung.lanes))
         turns = jnp.max(num_rows // batch_sizes * self._pieces(batch_sizes))
         end = lax.fori_loop(0, turns, turn, start)
@@ -195,11 +193,12 @@ class Engine:
         is_due = clock.is_within_epoch & clock.ends_batch & (state.status == RUNNING)
         return _Gradients(loss, grads, model_state, is_due)
 
-    def _step(self, lane: _Turn, found: _Gradients, hparams: dict[str, Any]) -> _Turn:
+    def _step(self, lane: _Turn, found: _Gradients, traced: dict[str, Array]) -> _Turn:
         """Takes the optimizer's step of a mini-batch where it is due.
 
         One whose loss or gradients are not finite is not taken: the lane stays as it was before it, for ever.
         """
+        hparams = self._complete(traced)
         loss, grads, model_state, is_due = found
         mean = jax.tree.map(lambda grad: grad / jnp.asarray(hparams["batch_size"]).astype(grad.dtype), grads)
         steps = is_due & _all_finite((loss, mean))

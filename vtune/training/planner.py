@@ -117,10 +117,22 @@ class Planner:
             return turns * turn_seconds(self.table, macs, cut[0])
 
         rows, is_shared = cut = min(cuts, key=epoch_seconds)
-        lanes = self.lanes(sum(macs), float(self.trials))
-        cell = Cell(low, high, rows, is_shared, max(batch_sizes) > rows, lanes, is_shared and self.table.copies_rows)
+        cell = self.cell(low, high, rows, is_shared, batch_sizes, self.lanes(sum(macs), float(self.trials)))
         seconds = epoch_seconds(cut) * self.epochs * self.trials + self.table.compile_seconds
         return self._ladder(None, [cell], seconds)
+
+    def cell(
+        self,
+        low: dict[str, int],
+        high: dict[str, int],
+        rows: int,
+        is_shared: bool,
+        batch_sizes: Sequence[int],
+        lanes: int,
+    ) -> Cell:
+        """Returns the cell of these sizes, for trials whose batches are cut into micro-batches of so many rows."""
+        accumulates, copies_rows = max(batch_sizes) > rows, is_shared and self.table.copies_rows
+        return Cell(low, high, rows, is_shared, accumulates, lanes, copies_rows)
 
     def turns(self, batch_size: int, rows: int) -> int:
         """Returns the micro-batches of an epoch."""
@@ -290,8 +302,7 @@ class _Group:
         high = {name: high for name, (_, high) in zip(self._names, box, strict=True)}
         num_weights = sum(self.elastic.row_macs(high, self.planner.shapes))
         lanes = self.planner.lanes(num_weights, self.planner.trials * share / self.planner.num_structures)
-        copies_rows = self.is_shared and self.planner.table.copies_rows
-        return Cell(low, high, self.rows, self.is_shared, max(self.batch_sizes) > self.rows, lanes, copies_rows)
+        return self.planner.cell(low, high, self.rows, self.is_shared, self.batch_sizes, lanes)
 
 
 def padded_sizes(space: Space, name: str, most: int = _MAX_STEPS) -> list[int]:

@@ -1,4 +1,4 @@
-"""The chunk queue: a thread a worker takes the next chunk and calls the one-device program of its rung.
+"""The chunk queue: every worker, a thread, takes the next chunk and calls the one-device program of its rung.
 
 Workers wait for nobody, and every chunk is the same program on the same numbers wherever and whenever it runs. So the
 bits do not depend on how many devices there are or on how the chunks were dealt.

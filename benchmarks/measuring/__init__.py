@@ -1,0 +1,1 @@
+"""What benchmarks of speed have in common: the machine, the work that counts, and what workers did."""
