@@ -3,7 +3,8 @@
     python benchmarks/chunks.py [--repeats 5]
 
 For widths, depths, micro-batches and batch sizes it prints the seconds to compile, and, warm, the useful FLOP/s of a
-chunk on one device while the others rest (``measuring/work.py`` says what is useful). The last column is measured over
+chunk while nothing else runs (``measuring/work.py`` says what is useful). On a CPU, seconds are those of all cores
+added up: a product is shared with a core that rests, and in a search none does. The last column is measured over
 predicted seconds: the ladder is planned from the predicted ones (``vtune/training/cost.py``), and numbers near 1 are a
 table that fits this machine. With ``XLA_FLAGS=--xla_backend_optimization_level=3`` it measures what LLVM's usual level
 of optimization costs and brings. Expected time: 4 minutes.
@@ -12,9 +13,10 @@ of optimization costs and brings. Expected time: 4 minutes.
 import argparse
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
-import numpy as np
 
 from measuring.work import useful_flops
 from vtune.data import Data
@@ -91,14 +93,16 @@ def measure(rung: Rung, row: Hparams, data: Data, device: Device, repeats: int) 
     job = Job(recipe, no_ladder, traced, data, seed_words(0), objective)
     worker, program = Worker(OneDevice(device), job, Weights()), job.program(rung)
     chunk = Chunk(rung, tuple(Training((Leg(lane, row, EPOCHS),)) for lane in range(rung.lanes)))
+    clock = time.perf_counter if kind_of(device).is_accelerator else time.process_time
+
+    def seconds_of(call: Callable[[], Any]) -> float:
+        started = clock()
+        call()
+        return clock() - started
+
+    compiling = seconds_of(lambda: program.on(worker.place))
     worker.train(chunk)
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        worker.train(chunk)
-        seconds.append(time.perf_counter() - started)
-    assert np.isfinite(seconds).all()
-    return program.compile_seconds or 0.0, seconds
+    return compiling, [seconds_of(lambda: worker.train(chunk)) for _ in range(repeats)]
 
 
 if __name__ == "__main__":
