@@ -53,12 +53,12 @@ def test_the_population_takes_several_rungs_and_full_and_part_filled_chunks(rows
     assert max(fills) == 1 > min(fills)
 
 
-def test_trials_of_one_batch_size_are_packed_together(rows):
+def test_trials_of_one_depth_are_packed_together_and_in_these_those_of_one_batch_size(rows):
     chunks = make_queue(SPACE.entries, trials=600).job.chunks(trainings_of(rows, 1))
     for rung in {chunk.rung for chunk in chunks}:
         members = [training for chunk in chunks if chunk.rung == rung for training in chunk.trainings]
-        sizes = [training.hparams["batch_size"] for training in members]
-        assert sizes == sorted(sizes)
+        sizes = [(training.hparams["layers"], training.hparams["batch_size"]) for training in members]
+        assert sizes == sorted(sizes, reverse=True)
 
 
 def test_seven_trials_are_what_they_are_among_64(rows, truth):
@@ -85,6 +85,21 @@ def test_neighbours_that_step_at_other_times_do_not_matter_either(rows, truth):
             curves = queue.workers[0].train(Chunk(rung, mixed)).curves
             compared += len(mixed)
             assert_same_bits({training.trial_id: curve for training, curve in zip(mixed, curves, strict=True)}, truth)
+    assert compared >= 4
+
+
+def test_neighbours_that_have_more_layers_do_not_matter_either(rows, truth):
+    queue = make_queue(SPACE.entries, trials=600)
+    chunks = queue.job.chunks(trainings_of(rows, EPOCHS))
+    compared = 0
+    for rung in dict.fromkeys(chunk.rung for chunk in chunks):
+        members = [training for chunk in chunks if chunk.rung == rung for training in chunk.trainings]
+        deep, *others = members  # the deepest come first
+        shallow = [training for training in others if training.hparams["layers"] < deep.hparams["layers"]]
+        for training in shallow[-2:]:
+            result = queue.workers[0].train(Chunk(rung, (training, deep)))
+            assert_same_bits(dict(zip([training.trial_id, deep.trial_id], result.curves, strict=True)), truth)
+            compared += 1
     assert compared >= 4
 
 

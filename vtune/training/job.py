@@ -12,6 +12,7 @@ from vtune.arrays import Part
 from vtune.data import Data
 from vtune.protocols import Chunk, Hparams, Rung, Training
 from vtune.training.devices import Device, device_bytes
+from vtune.training.elastic import Elastic
 from vtune.training.ladder import Ladder
 from vtune.training.objective import Objective
 from vtune.training.programs import Program, Signature, epochs_per_call, fingerprint, program
@@ -41,19 +42,24 @@ class Job:
     def chunks(self, trainings: Iterable[Training], parts: int = 1) -> list[Chunk]:
         """Packs trainings into full chunks; what does not fill the last one makes a smaller one.
 
-        What goes the same way comes in the order in which the first of it is given, and in it those of one batch size
-        come together: lanes that step at the same time skip the optimizer at the same time.
+        What goes the same way comes in the order in which the first of it is given. In it come together those that need
+        the same of what the model skips, the longest first, and of these those of one batch size: lanes that step at
+        the same time skip the optimizer at the same time.
 
         Args:
             trainings: what to train.
             parts: how many times the lanes of its rung a chunk may have.
         """
+        elastic: Elastic | None = getattr(self.recipe.model_fn, "elastic", None)
+        skipped = elastic.skipped if elastic else ()
         groups: dict[tuple[Rung, int, int, int], list[Training]] = {}
         for training in trainings:
             way = training.seed_index, training.start, training.until
             groups.setdefault((self.ladder.rung(training.hparams), *way), []).append(training)
         for members in groups.values():
-            members.sort(key=lambda training: training.hparams["batch_size"])
+            members.sort(
+                key=lambda training: [training.hparams[name] for name in (*skipped, "batch_size")], reverse=True
+            )
         return [
             Chunk(rung, tuple(members[first : first + parts * rung.lanes]))
             for (rung, *_), members in groups.items()

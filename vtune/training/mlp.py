@@ -12,7 +12,7 @@ from jax import Array
 from jaxtyping import Float
 
 from vtune.protocols import Hparams, Shapes
-from vtune.training.elastic import Elastic, ElasticLinear, padded_size, truncated_normals
+from vtune.training.elastic import Elastic, ElasticLinear, optional_layer, padded_size, truncated_normals
 
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "silu": jax.nn.silu}
 """By name. All map 0 to 0, which keeps padding at zero without a mask."""
@@ -44,7 +44,7 @@ class MLP(nnx.Module):
         (5, 10)
     """
 
-    elastic = Elastic(names=("hidden", "layers"), row_macs=_row_macs)
+    elastic = Elastic(names=("hidden", "layers"), row_macs=_row_macs, skipped=("layers",))
 
     def __init__(self, hparams: Hparams, rngs: nnx.Rngs, shapes: Shapes):
         """Builds the network at its true size, or padded to ``shapes.sizes``.
@@ -78,8 +78,9 @@ class MLP(nnx.Module):
         x = jnp.asarray(x).reshape(x.shape[0], -1)
         for layer in range(1, self.depth + 1):
             linear = getattr(self, f"hidden_{layer}")
-            hidden = self.activation(linear(x[:, : linear.kernel.shape[0]]))
-            if self.room:
-                hidden = jnp.pad(hidden, ((0, 0), (0, self.room - hidden.shape[1])))
-            x = jnp.where(layer <= self.layers, hidden, x) if self.room and layer > 1 else hidden
+            if self.room and layer > 1:
+                x = optional_layer(self.activation, linear, x, layer <= self.layers)
+            else:
+                x = self.activation(linear(x))
+                x = jnp.pad(x, ((0, 0), (0, (self.room or x.shape[1]) - x.shape[1])))
         return self.output(x)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
@@ -34,7 +35,8 @@ _CUTS = [Cut(target, divides) for divides in (True, False) for target in (32, 64
 
 _Interval = tuple[int, int]
 _Groups = dict[tuple[int, bool], list[int]]
-_Split = tuple[float, list[tuple[tuple[_Interval, ...], float]]]
+_Box = tuple[_Interval, ...]
+_Split = tuple[float, list[tuple[_Box, float]]]
 """Seconds, and boxes with the share of the trials that each holds."""
 
 
@@ -138,9 +140,9 @@ class Planner:
         """Returns the micro-batches of an epoch."""
         return self.num_rows // batch_size * math.ceil(batch_size / rows)
 
-    def lane_seconds(self, row_macs: Sequence[int], batch_size: int, rows: int) -> float:
-        """Returns the seconds of one trial, among others of its batch size."""
-        turn = turn_seconds(self.table, row_macs, rows, 1 / math.ceil(batch_size / rows))
+    def lane_seconds(self, row_macs: Sequence[int], num_weights: int, batch_size: int, rows: int) -> float:
+        """Returns the seconds of one trial, among others of its batch size that skip the same."""
+        turn = turn_seconds(self.table, row_macs, rows, 1 / math.ceil(batch_size / rows), num_weights)
         return self.turns(batch_size, rows) * turn * self.epochs
 
     def check(self, ladder: Ladder, large: Sequence[Hparams]) -> None:
@@ -257,23 +259,52 @@ class _Group:
                 return steps
         return {name: whole_levels(self.planner.space, name)[-1:] for name in self.names}
 
+    def _lane_seconds(self, box: _Box) -> float:
+        """Seconds of one trial padded to a box, whatever its batch size and what its chunk skips are."""
+        computed = [self._computed(name, interval) for name, interval in zip(self._names, box, strict=True)]
+        padded = tuple(high for _, high in box)
+        return sum(
+            math.prod(share for _, share in parts) * self._padded_seconds(tuple(size for size, _ in parts), padded)
+            for parts in product(*computed)
+        )
+
+    def _computed(self, name: str, interval: _Interval) -> list[tuple[int, float]]:
+        """The sizes that are computed for the trials of an interval, each with its share of them."""
+        low, high = interval
+        if name not in self.elastic.skipped:
+            return [(high, 1.0)]
+        shares = {size: share for size, share in self._skipped_shares[name].items() if low <= size <= high}
+        return [(size, share / sum(shares.values())) for size, share in shares.items()]
+
     @cached_property
-    def _known_seconds(self) -> dict[tuple[int, ...], float]:
+    def _skipped_shares(self) -> dict[str, dict[int, float]]:
+        """By name and size, the share of the trials that have it."""
+        skipped = [name for name in self._names if name in self.elastic.skipped]
+        levels = {name: whole_levels(self.planner.space, name) for name in skipped}
+        return {name: {size: self.planner.share(name, (size, size)) for size in levels[name]} for name in skipped}
+
+    def _padded_seconds(self, computed: tuple[int, ...], padded: tuple[int, ...]) -> float:
+        """Seconds of one trial of which these sizes are computed, padded to others."""
+        if (computed, padded) not in self._known_seconds:
+            macs, padded_macs = (
+                self.elastic.row_macs(dict(zip(self._names, sizes, strict=True)), self.planner.shapes)
+                for sizes in (computed, padded)
+            )
+            num_weights = sum(padded_macs)
+            by_size = {size: self.planner.lane_seconds(macs, num_weights, size, self.rows) for size in self.batch_sizes}
+            seconds = sum(self._shares[size] * seconds for size, seconds in by_size.items())
+            self._known_seconds[computed, padded] = seconds
+        return self._known_seconds[computed, padded]
+
+    @cached_property
+    def _known_seconds(self) -> dict[tuple[tuple[int, ...], tuple[int, ...]], float]:
         return {}
 
-    def _lane_seconds(self, high: tuple[int, ...]) -> float:
-        """Seconds of one trial with these padded sizes, whatever its batch size is."""
-        if high not in self._known_seconds:
-            macs = self.elastic.row_macs(dict(zip(self._names, high, strict=True)), self.planner.shapes)
-            by_size = {size: self.planner.lane_seconds(macs, size, self.rows) for size in self.batch_sizes}
-            self._known_seconds[high] = sum(self._shares[size] * seconds for size, seconds in by_size.items())
-        return self._known_seconds[high]
-
-    def _split(self, box: tuple[_Interval, ...], share: float) -> _Split:
+    def _split(self, box: _Box, share: float) -> _Split:
         """Cuts the ranges that ``box`` does not hold yet; ``best[end]`` is the cheapest way up to step ``end``."""
         planner = self.planner
         if len(box) == len(self._names):
-            seconds = self._lane_seconds(tuple(high for _, high in box)) * planner.trials * share
+            seconds = self._lane_seconds(box) * planner.trials * share
             return seconds + planner.table.compile_seconds * planner.num_structures, [(box, share)]
         name = self._names[len(box)]
         lowest, used = int(planner.space.support(name)[0]), self._share_used(name, box)
@@ -290,14 +321,14 @@ class _Group:
             best.append(min(options, key=lambda option: option[0]))
         return best[-1]
 
-    def _share_used(self, name: str, box: tuple[_Interval, ...]) -> float:
+    def _share_used(self, name: str, box: _Box) -> float:
         """The share of a box's trials that have the layer which a size belongs to."""
         layer = self.planner.space.layer_of.get(name)
         if layer is None or layer.layers not in self._names:
             return 1.0
         return self.planner.share_with_layer(layer, box[self._names.index(layer.layers)])
 
-    def _cell(self, box: tuple[_Interval, ...], share: float) -> Cell:
+    def _cell(self, box: _Box, share: float) -> Cell:
         low = {name: low for name, (low, _) in zip(self._names, box, strict=True)}
         high = {name: high for name, (_, high) in zip(self._names, box, strict=True)}
         num_weights = sum(self.elastic.row_macs(high, self.planner.shapes))

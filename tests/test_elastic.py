@@ -1,0 +1,83 @@
+"""What layers of elastic networks compute, and what they skip."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vtune.precision import float_precision
+from vtune.training.elastic import ElasticLinear, optional_layer
+
+BATCH, ROOM, INPUTS, OUTPUTS = 5, 8, 6, 7
+
+
+@pytest.fixture(autouse=True)
+def in_float64():
+    with float_precision(np.dtype(np.float64)):
+        yield
+
+
+def draws(*shape):
+    return jnp.asarray(np.random.default_rng(len(shape)).normal(size=shape))
+
+
+def layer(kernel):
+    linear = ElasticLinear(kernel, INPUTS, OUTPUTS)
+    linear.kernel[...] = kernel
+    return linear
+
+
+def optional_loss(kernel, x, has_layer):
+    return (optional_layer(jnp.tanh, layer(kernel), x, has_layer) ** 3).sum()
+
+
+def plain_loss(kernel, x):
+    return (jnp.pad(jnp.tanh(x[:, :INPUTS] @ kernel), ((0, 0), (0, ROOM - OUTPUTS))) ** 3).sum()
+
+
+def test_an_optional_layer_that_is_there_is_a_plain_one_backward_too():
+    kernel, x = draws(INPUTS, OUTPUTS), draws(BATCH, ROOM)
+    found = jax.value_and_grad(optional_loss, argnums=(0, 1))(kernel, x, jnp.array(True))
+    expected = jax.value_and_grad(plain_loss, argnums=(0, 1))(kernel, x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15), found, expected)
+
+
+def test_an_optional_layer_that_is_not_there_hands_on_what_it_is_given():
+    kernel, x = draws(INPUTS, OUTPUTS), draws(BATCH, ROOM)
+    loss, (of_kernel, of_x) = jax.value_and_grad(optional_loss, argnums=(0, 1))(kernel, x, jnp.array(False))
+    np.testing.assert_allclose(loss, (x**3).sum(), rtol=1e-12)
+    np.testing.assert_allclose(of_x, 3 * x**2, rtol=1e-12)
+    np.testing.assert_array_equal(of_kernel, np.zeros((INPUTS, OUTPUTS)))
+
+
+def test_lanes_with_and_without_the_layer_are_what_they_are_alone():
+    kernels, x, has_layer = draws(3, INPUTS, OUTPUTS), draws(BATCH, ROOM), jnp.array([True, False, True])
+    gradient = jax.grad(optional_loss)
+    together = jax.vmap(gradient, in_axes=(0, None, 0))(kernels, x, has_layer)
+    alone = jnp.stack([gradient(kernel, x, there) for kernel, there in zip(kernels, has_layer, strict=True)])
+    np.testing.assert_allclose(together, alone, rtol=1e-12, atol=1e-15)
+    assert np.any(together[0]) and not np.any(together[1])
+
+
+@pytest.mark.parametrize("has_layer", [(False, False), (False, True)])
+def test_what_no_lane_has_is_not_computed(has_layer):
+    counted = []
+
+    def activation(x):  # counts how often it is gone through
+        jax.debug.callback(lambda: counted.append(1))
+        return jax.nn.relu(x)
+
+    def loss(kernel, x, there):
+        return optional_layer(activation, layer(kernel), x, there).sum()
+
+    lanes = jax.jit(jax.vmap(loss, in_axes=(0, None, 0)))
+    jax.block_until_ready(lanes(draws(2, INPUTS, OUTPUTS), draws(BATCH, ROOM), jnp.array(has_layer)))
+    jax.effects_barrier()
+    assert bool(counted) == any(has_layer)
+
+
+def test_neither_pass_is_computed_for_all_lanes_and_then_selected_from():
+    lanes = jax.vmap(jax.grad(optional_loss), in_axes=(0, None, 0))
+    arguments = draws(2, INPUTS, OUTPUTS), draws(BATCH, ROOM), jnp.array([True, False])
+    conditions = [line for line in str(jax.make_jaxpr(lanes)(*arguments)).splitlines() if " cond[" in line]
+    assert len(conditions) == 2  # forward and backward
