@@ -56,7 +56,8 @@ def test_lanes_with_and_without_the_layer_are_what_they_are_alone():
     together = jax.vmap(gradient, in_axes=(0, None, 0))(kernels, x, has_layer)
     alone = jnp.stack([gradient(kernel, x, there) for kernel, there in zip(kernels, has_layer, strict=True)])
     np.testing.assert_allclose(together, alone, rtol=1e-12, atol=1e-15)
-    assert np.any(together[0]) and not np.any(together[1])
+    assert np.any(together[0])
+    assert not np.any(together[1])
 
 
 @pytest.mark.parametrize("has_layer", [(False, False), (False, True)])
