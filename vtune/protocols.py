@@ -153,6 +153,8 @@ class Task(NamedTuple):
             ``units`` are those of standardized targets: y is then in its own ones, and so is what metrics measure; the
             loss is that of standardized numbers.
         metrics: the names of what ``metric_sums`` returns; the first is "loss".
+        has_part: ``has_part(hparams) -> {name: bool}``: of the entries of the weights that a trial may lack, whether it
+            has it. ``update`` can then be called with one entry at a time.
     """
 
     init: Callable[[Array, Hparams], LaneState]
@@ -160,6 +162,7 @@ class Task(NamedTuple):
     update: Callable[[LaneState, PyTree, Hparams], LaneState]
     metric_sums: Callable[..., Float[Array, " metrics"]]
     metrics: tuple[str, ...]
+    has_part: Callable[[Hparams], Mapping[str, Array]] = lambda hparams: {}
 
 
 class Rung(NamedTuple):

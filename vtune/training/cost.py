@@ -100,26 +100,23 @@ def cost_table(kind: DeviceKind) -> CostTable:
     )
 
 
-def turn_seconds(
-    table: CostTable, row_macs: Sequence[int], rows: int, steps: float = 1.0, num_weights: int | None = None
-) -> float:
+def turn_seconds(table: CostTable, row_macs: Sequence[int], rows: int, steps: float = 1.0) -> float:
     """Returns the seconds of one lane's micro-batch.
 
     A layer is taken to put out as many numbers as the square root of its multiply-adds.
 
     Args:
         table: of the device.
-        row_macs: multiply-adds of one row's forward pass by layer that is not skipped, at padded sizes, the first
-            layer first.
+        row_macs: multiply-adds of one row's forward pass by layer, at padded sizes, the first layer first. Layers that
+            are skipped cost next to nothing.
         rows: of the micro-batch.
         steps: steps of the optimizer, for each micro-batch.
-        num_weights: of the lane, those of skipped layers too; None where none is skipped.
     """
     first, *rest = row_macs
     units = sum(math.sqrt(macs) for macs in row_macs)
     of_row = (4 * first + 6 * sum(rest)) / table.flops_per_second + units * table.seconds_per_unit
     of_weight = table.seconds_per_weight + steps * table.seconds_per_step
-    return rows * of_row + (num_weights or sum(row_macs)) * of_weight + table.seconds_per_turn
+    return rows * of_row + sum(row_macs) * of_weight + table.seconds_per_turn
 
 
 def epoch_seconds(table: CostTable, state_bytes: int, num_rows: int) -> float:

@@ -6,7 +6,6 @@ whatever it is padded to, and they are scaled by the true fan-in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -50,11 +49,14 @@ class Elastic(NamedTuple):
             Sizes of layers that such a network does not have are to be left out of account.
         skipped: those of the names whose padding is not computed where no lane of a chunk needs it, as
             ``optional_layer`` does it. Trials that are alike in these are trained together.
+        has_part: for these hyperparameters and shapes, of the attributes that a network may lack, whether it has it:
+            weights that are 0 and stay so where it has not.
     """
 
     names: tuple[str, ...]
     row_macs: Callable[[Mapping[str, int], Shapes], Sequence[int]]
     skipped: tuple[str, ...] = ()
+    has_part: Callable[[Hparams, Shapes], Mapping[str, Any]] = lambda hparams, shapes: {}
 
 
 def padded_size(name: str, hparams: Hparams, shapes: Shapes) -> int:
@@ -127,86 +129,3 @@ class ElasticLinear(nnx.Module):
     def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
         """Returns ``x @ kernel + bias``."""
         return x @ self.kernel[...] + self.bias[...][None, :]
-
-
-def optional_layer(
-    activation: Callable[[Array], Array],
-    linear: ElasticLinear,
-    x: Float[Array, "batch room"],
-    has_layer: Bool[Array, ""],
-) -> Float[Array, "batch room"]:
-    """Returns what a hidden layer puts out, or ``x`` itself for a network that does not have the layer.
-
-    Where no lane of a chunk has it, neither the layer nor its gradients are computed.
-
-    Args:
-        activation: which maps 0 to 0.
-        linear: takes the first numbers of ``x``.
-        x: with room for what the layer puts out, which is padded to as many numbers.
-        has_layer: whether this network has the layer.
-    """
-    precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
-    return _optional((activation, precision), x, linear.kernel[...], linear.bias[...], has_layer)
-
-
-_Kept = tuple[Array, Array, Array, Array]
-"""What the way back needs: x, what the linear part put out, the kernel, and who has the layer."""
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _optional(how: tuple[Callable[[Array], Array], str | None], *arguments: Array) -> Array:
-    return _forward(how, *arguments)[0]
-
-
-def _forward(
-    how: tuple[Callable[[Array], Array], str | None], x: Array, kernel: Array, bias: Array, has_layer: Array
-) -> tuple[Array, _Kept]:
-    (activation, precision), (inputs, outputs) = how, kernel.shape
-
-    def run() -> tuple[Array, Array]:
-        before = jnp.matmul(x[:, :inputs], kernel, precision=precision) + bias[None, :]
-        return jnp.where(has_layer, _padded(activation(before), x.shape[1]), x), before
-
-    def skip() -> tuple[Array, Array]:
-        return x, jnp.zeros((x.shape[0], outputs), x.dtype)
-
-    put_out, before = lax.cond(_any_lane(has_layer), run, skip)
-    return put_out, (x, before, kernel, has_layer)
-
-
-def _backward(
-    how: tuple[Callable[[Array], Array], str | None], kept: _Kept, cotangent: Array
-) -> tuple[Array, Array, Array, None]:
-    (activation, precision), (x, before, kernel, has_layer) = how, kept
-    inputs, outputs = kernel.shape
-
-    def run() -> tuple[Array, Array, Array]:
-        (slope,) = jax.vjp(activation, before)[1](cotangent[:, :outputs])
-        slope = jnp.where(has_layer, slope, 0)
-        of_x = _padded(jnp.matmul(slope, kernel.T, precision=precision), x.shape[1])
-        of_kernel = jnp.matmul(x[:, :inputs].T, slope, precision=precision)
-        return jnp.where(has_layer, of_x, cotangent), of_kernel, slope.sum(axis=0)
-
-    def skip() -> tuple[Array, Array, Array]:
-        return cotangent, jnp.zeros_like(kernel), jnp.zeros(outputs, kernel.dtype)
-
-    return *lax.cond(_any_lane(has_layer), run, skip), None
-
-
-_optional.defvjp(_forward, _backward)
-
-
-def _padded(rows: Float[Array, "batch some"], columns: int) -> Float[Array, "batch columns"]:
-    return jnp.pad(rows, ((0, 0), (0, columns - rows.shape[1])))
-
-
-@jax.custom_batching.custom_vmap
-def _any_lane(is_so: Bool[Array, ""]) -> Bool[Array, ""]:
-    """Whether it is so in any lane of a chunk: the same for all of them, so that a ``lax.cond`` stays one."""
-    return is_so
-
-
-@_any_lane.def_vmap
-def _any_of_lanes(axis_size: int, in_batched: Sequence[bool], is_so: Array) -> tuple[Array, bool]:
-    del axis_size
-    return (is_so.any(axis=0), False) if in_batched[0] else (is_so, False)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, Key, PyTree, UInt32
 from vtune.keys import from_words, seed_key
 from vtune.protocols import DIVERGED, IDLE, RUNNING, LaneState, Rung, Task
 from vtune.scaling import Units
+from vtune.training.optional import Parts
 
 VALIDATION_ROWS = 128
 """How many validation rows are measured at a time."""
@@ -185,11 +186,12 @@ class Engine:
         gradient = jax.value_and_grad(self.task.loss_sum, has_aux=True)
         (loss, model_state), grads = gradient(state.params, state, hparams, *rows, clock.weight, key)
         if self.rung.accumulates:
-            loss, grads = jax.tree.map(
-                lambda new, old: new + jnp.where(clock.begins_batch, 0, old),
-                (loss, grads),
-                (lane.batch_loss, lane.grads),
-            )
+
+            def add(new: PyTree, old: PyTree) -> PyTree:
+                return jax.tree.map(lambda new, old: new + jnp.where(clock.begins_batch, 0, old), new, old)
+
+            loss = add(loss, lane.batch_loss)
+            grads = self._parts(state, hparams).map(add, lambda new, old: old, grads, lane.grads)
         is_due = clock.is_within_epoch & clock.ends_batch & (state.status == RUNNING)
         return _Gradients(loss, grads, model_state, is_due)
 
@@ -200,12 +202,20 @@ class Engine:
         """
         hparams = self._complete(traced)
         loss, grads, model_state, is_due = found
-        mean = jax.tree.map(lambda grad: grad / jnp.asarray(hparams["batch_size"]).astype(grad.dtype), grads)
-        steps = is_due & _all_finite((loss, mean))
-        stepped = self.task.update(lane.state._replace(model_state=model_state), mean, hparams)
-        state = jax.tree.map(lambda new, old: jnp.where(steps, new, old), stepped, lane.state)
+        parts = self._parts(lane.state, hparams)
+        steps = is_due & jnp.isfinite(loss) & parts.all(_all_finite, grads)
+
+        def step(state: LaneState, grads: PyTree, model_state: PyTree) -> LaneState:
+            mean = jax.tree.map(lambda grad: grad / jnp.asarray(hparams["batch_size"]).astype(grad.dtype), grads)
+            stepped = self.task.update(state._replace(model_state=model_state), mean, hparams)
+            return jax.tree.map(lambda new, old: jnp.where(steps, new, old), stepped, state)
+
+        state = parts.map(step, lambda state, *_: state, lane.state, grads, model_state)
         epoch_loss = jnp.where(steps, lane.epoch_loss + loss, lane.epoch_loss)
         return _Turn(_freeze_where(is_due & ~steps, state), grads if self.rung.accumulates else (), loss, epoch_loss)
+
+    def _parts(self, state: LaneState, hparams: dict[str, Any]) -> Parts:
+        return Parts(tuple(state.params), self.task.has_part(hparams))
 
     def _clock(self, time: Int[Array, ""], batch_size: Any, num_rows: int) -> _Clock:
         rows, pieces = self.rung.rows, self._pieces(batch_size)

@@ -3,6 +3,7 @@
 from collections.abc import Container, Mapping
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ from jax import Array
 from jaxtyping import Float
 
 from vtune.protocols import Hparams, Shapes
-from vtune.training.elastic import Elastic, ElasticLinear, optional_layer, padded_size, truncated_normals
+from vtune.training.elastic import Elastic, ElasticLinear, padded_size, truncated_normals
+from vtune.training.optional import optional_layer
 
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "silu": jax.nn.silu}
 """By name. All map 0 to 0, which keeps padding at zero without a mask."""
@@ -26,6 +28,11 @@ def _unit_names(names: Container[str], depth: int) -> list[str]:
 def _row_macs(sizes: Mapping[str, int], shapes: Shapes) -> list[int]:
     widths = [prod(shapes.inputs), *(sizes[name] for name in _unit_names(sizes, sizes["layers"])), shapes.outputs]
     return [inputs * outputs for inputs, outputs in pairwise(widths)]
+
+
+def _has_part(hparams: Hparams, shapes: Shapes) -> dict[str, Any]:
+    depth = shapes.sizes.get("layers", 1)
+    return {f"hidden_{layer}": layer <= hparams["layers"] for layer in range(2, depth + 1)}
 
 
 class MLP(nnx.Module):
@@ -44,7 +51,7 @@ class MLP(nnx.Module):
         (5, 10)
     """
 
-    elastic = Elastic(names=("hidden", "layers"), row_macs=_row_macs, skipped=("layers",))
+    elastic = Elastic(names=("hidden", "layers"), row_macs=_row_macs, skipped=("layers",), has_part=_has_part)
 
     def __init__(self, hparams: Hparams, rngs: nnx.Rngs, shapes: Shapes):
         """Builds the network at its true size, or padded to ``shapes.sizes``.
@@ -79,7 +86,7 @@ class MLP(nnx.Module):
         for layer in range(1, self.depth + 1):
             linear = getattr(self, f"hidden_{layer}")
             if self.room and layer > 1:
-                x = optional_layer(self.activation, linear, x, layer <= self.layers)
+                x = optional_layer(self.activation, linear.kernel[...], linear.bias[...], x, layer <= self.layers)
             else:
                 x = self.activation(linear(x))
                 x = jnp.pad(x, ((0, 0), (0, (self.room or x.shape[1]) - x.shape[1])))

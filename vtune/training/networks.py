@@ -20,6 +20,7 @@ from jaxtyping import Key, PyTree
 from vtune.keys import IMPLEMENTATION, Purpose
 from vtune.precision import float_dtype
 from vtune.protocols import Hparams, Shapes
+from vtune.training.elastic import Elastic
 
 ModelFn = Callable[..., Any]
 """``model_fn(hparams, rngs, shapes)`` returns a Flax module; it is given those of the three that it names."""
@@ -101,6 +102,11 @@ class Network:
             return module.apply(variables, x, rngs=streams, **flags), state  # pyright: ignore[reportReturnType]
         outputs, updated = module.apply(variables, x, rngs=streams, mutable=list(state), **flags)
         return outputs, {**state, **updated}
+
+    def has_part(self, hparams: Hparams) -> Mapping[str, Any]:
+        """Returns, of the entries of the weights that a network may lack, whether this one has it."""
+        elastic: Elastic | None = getattr(self.model_fn, "elastic", None)
+        return elastic.has_part(hparams, self.shapes) if elastic else {}
 
     def module(self, weights: tuple[PyTree, PyTree], hparams: Hparams) -> Callable[..., Array]:
         """Returns a Flax module that holds these weights, ready to be called on rows of x.

@@ -140,9 +140,9 @@ class Planner:
         """Returns the micro-batches of an epoch."""
         return self.num_rows // batch_size * math.ceil(batch_size / rows)
 
-    def lane_seconds(self, row_macs: Sequence[int], num_weights: int, batch_size: int, rows: int) -> float:
+    def lane_seconds(self, row_macs: Sequence[int], batch_size: int, rows: int) -> float:
         """Returns the seconds of one trial, among others of its batch size that skip the same."""
-        turn = turn_seconds(self.table, row_macs, rows, 1 / math.ceil(batch_size / rows), num_weights)
+        turn = turn_seconds(self.table, row_macs, rows, 1 / math.ceil(batch_size / rows))
         return self.turns(batch_size, rows) * turn * self.epochs
 
     def check(self, ladder: Ladder, large: Sequence[Hparams]) -> None:
@@ -261,11 +261,9 @@ class _Group:
 
     def _lane_seconds(self, box: _Box) -> float:
         """Seconds of one trial padded to a box, whatever its batch size and what its chunk skips are."""
-        computed = [self._computed(name, interval) for name, interval in zip(self._names, box, strict=True)]
-        padded = tuple(high for _, high in box)
+        computed = product(*(self._computed(*place) for place in zip(self._names, box, strict=True)))
         return sum(
-            math.prod(share for _, share in parts) * self._padded_seconds(tuple(size for size, _ in parts), padded)
-            for parts in product(*computed)
+            math.prod(share for _, share in sizes) * self._seconds_of(*(s for s, _ in sizes)) for sizes in computed
         )
 
     def _computed(self, name: str, interval: _Interval) -> list[tuple[int, float]]:
@@ -283,21 +281,16 @@ class _Group:
         levels = {name: whole_levels(self.planner.space, name) for name in skipped}
         return {name: {size: self.planner.share(name, (size, size)) for size in levels[name]} for name in skipped}
 
-    def _padded_seconds(self, computed: tuple[int, ...], padded: tuple[int, ...]) -> float:
-        """Seconds of one trial of which these sizes are computed, padded to others."""
-        if (computed, padded) not in self._known_seconds:
-            macs, padded_macs = (
-                self.elastic.row_macs(dict(zip(self._names, sizes, strict=True)), self.planner.shapes)
-                for sizes in (computed, padded)
-            )
-            num_weights = sum(padded_macs)
-            by_size = {size: self.planner.lane_seconds(macs, num_weights, size, self.rows) for size in self.batch_sizes}
-            seconds = sum(self._shares[size] * seconds for size, seconds in by_size.items())
-            self._known_seconds[computed, padded] = seconds
-        return self._known_seconds[computed, padded]
+    def _seconds_of(self, *computed: int) -> float:
+        """Seconds of one trial of which these sizes are computed, whatever its batch size is."""
+        if computed not in self._known_seconds:
+            macs = self.elastic.row_macs(dict(zip(self._names, computed, strict=True)), self.planner.shapes)
+            by_size = {size: self.planner.lane_seconds(macs, size, self.rows) for size in self.batch_sizes}
+            self._known_seconds[computed] = sum(self._shares[size] * seconds for size, seconds in by_size.items())
+        return self._known_seconds[computed]
 
     @cached_property
-    def _known_seconds(self) -> dict[tuple[tuple[int, ...], tuple[int, ...]], float]:
+    def _known_seconds(self) -> dict[tuple[int, ...], float]:
         return {}
 
     def _split(self, box: _Box, share: float) -> _Split:

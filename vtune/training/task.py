@@ -1,7 +1,7 @@
 """How one trial is trained: a network, an optimizer, a loss and the metrics, as pure functions of one lane."""
 
 from collections import ChainMap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -105,7 +105,11 @@ def make_task(network: Network, optimizer: Optimizer, loss: RowLoss, metrics: Se
         rows = [loss(outputs, targets), *(metric.of_rows(predicted, y) for metric in metrics)]
         return jnp.stack([_weighted_sum(row, weight) for row in rows])
 
-    return Task(init, loss_sum, update, metric_sums, ("loss", *(metric.name for metric in metrics)))
+    def has_part(hparams: Hparams) -> Mapping[str, Array]:
+        is_elementwise = optimizer is named  # a user's may measure the gradients as a whole
+        return network.has_part(hparams) if is_elementwise else {}
+
+    return Task(init, loss_sum, update, metric_sums, ("loss", *(metric.name for metric in metrics)), has_part)
 
 
 def _weighted_sum(of_rows: Shaped[Array, " batch"], weight: Float[Array, " batch"]) -> Float[Array, ""]:

@@ -1,12 +1,16 @@
-"""What layers of elastic networks compute, and what they skip."""
+"""What is computed of networks that lack a part, and what is skipped."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import vtune
+from vtune.defaults import DEFAULTS
 from vtune.precision import float_precision
-from vtune.training.elastic import ElasticLinear, optional_layer
+from vtune.training.optimizers import OPTIMIZERS
+from vtune.training.optional import Parts, optional_layer
 
 BATCH, ROOM, INPUTS, OUTPUTS = 5, 8, 6, 7
 
@@ -21,14 +25,8 @@ def draws(*shape):
     return jnp.asarray(np.random.default_rng(len(shape)).normal(size=shape))
 
 
-def layer(kernel):
-    linear = ElasticLinear(kernel, INPUTS, OUTPUTS)
-    linear.kernel[...] = kernel
-    return linear
-
-
 def optional_loss(kernel, x, has_layer):
-    return (optional_layer(jnp.tanh, layer(kernel), x, has_layer) ** 3).sum()
+    return (optional_layer(jnp.tanh, kernel, jnp.zeros(OUTPUTS), x, has_layer) ** 3).sum()
 
 
 def plain_loss(kernel, x):
@@ -69,7 +67,7 @@ def test_what_no_lane_has_is_not_computed(has_layer):
         return jax.nn.relu(x)
 
     def loss(kernel, x, there):
-        return optional_layer(activation, layer(kernel), x, there).sum()
+        return optional_layer(activation, kernel, jnp.zeros(OUTPUTS), x, there).sum()
 
     lanes = jax.jit(jax.vmap(loss, in_axes=(0, None, 0)))
     jax.block_until_ready(lanes(draws(2, INPUTS, OUTPUTS), draws(BATCH, ROOM), jnp.array(has_layer)))
@@ -82,3 +80,54 @@ def test_neither_pass_is_computed_for_all_lanes_and_then_selected_from():
     arguments = draws(2, INPUTS, OUTPUTS), draws(BATCH, ROOM), jnp.array([True, False])
     conditions = [line for line in str(jax.make_jaxpr(lanes)(*arguments)).splitlines() if " cond[" in line]
     assert len(conditions) == 2  # forward and backward
+
+
+def test_parts_are_worked_on_one_by_one_and_put_together_again():
+    names = ("first", "second")
+    weights = {"first": {"kernel": jnp.ones(3)}, "second": {"kernel": jnp.full(2, 2.0)}}
+    adam = optax.adam(0.1)
+    state = adam.init(weights)
+
+    def step(state, grads):
+        with jax.numpy_dtype_promotion("standard"):
+            return adam.update(grads, state)[1]
+
+    def rest(state, grads):
+        return state
+
+    alone = Parts(names, {}).map(step, rest, state, weights)
+    there, lacking = (
+        Parts(names, {"second": jnp.array(has_second)}).map(step, rest, state, weights) for has_second in (True, False)
+    )
+    jax.tree.map(np.testing.assert_array_equal, there, alone)
+    np.testing.assert_array_equal(lacking[0].mu["first"]["kernel"], alone[0].mu["first"]["kernel"])
+    np.testing.assert_array_equal(lacking[0].mu["second"]["kernel"], state[0].mu["second"]["kernel"])
+    assert lacking[0].count == 1
+
+
+def test_what_a_part_says_counts_where_a_network_has_it():
+    weights = {"first": jnp.ones(3), "second": jnp.full(2, jnp.nan)}
+    said = [
+        bool(Parts(tuple(weights), has).all(lambda part: jnp.isfinite(jax.tree.leaves(part)[0]).all(), weights))
+        for has in ({"second": jnp.array(True)}, {"second": jnp.array(False)})
+    ]
+    assert said == [False, True]
+
+
+def test_a_network_has_the_layers_that_its_rung_may_lack():
+    shapes = vtune.Shapes((4,), 3, {"hidden": 8, "layers": 3})
+    assert vtune.MLP.elastic.has_part({"layers": 2}, shapes) == {"hidden_2": True, "hidden_3": False}
+    assert vtune.MLP.elastic.has_part({"layers": 2}, shapes._replace(sizes={"hidden": 8})) == {}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum", "rmsprop", "sgd"])
+def test_known_optimizers_step_one_part_as_they_step_all(optimizer):
+    """What ``Task.has_part`` goes by: they are elementwise."""
+    weights = {"first": draws(3), "second": draws(2, 2)}
+    grads = jax.tree.map(jnp.cos, weights)
+    made = OPTIMIZERS[optimizer]({**DEFAULTS, "learning_rate": 0.1})
+    with jax.numpy_dtype_promotion("standard"):
+        whole, _ = made.update(grads, made.init(weights), weights)
+        ones = {name: made.update(grads[name], made.init(part), part)[0] for name, part in weights.items()}
+    for name, one in ones.items():
+        np.testing.assert_array_equal(one, whole[name])
