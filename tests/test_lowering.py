@@ -1,6 +1,10 @@
 """Programs for accelerators that are not here: every one of them lowers for CPU, CUDA and TPU."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,6 +17,7 @@ from vtune.training import cost, devices
 from vtune.training.devices import DeviceKind
 from vtune.training.places import DeviceMesh, OneDevice
 
+ROOT = Path(__file__).parent.parent
 PLATFORMS = ("cpu", "cuda", "tpu")
 HERE = OneDevice(jax.devices()[0])
 ALL_NINE = {**vtune.default_space(["momentum", "adam", "rmsprop"], tiers=(1, 2, 3, 4))}
@@ -229,6 +234,17 @@ def test_a_cpu_is_split_into_a_device_a_core(monkeypatch, untouched):
     monkeypatch.setenv(devices.CPU_DEVICES_VARIABLE, "3")
     devices._split_cpu(None)
     assert untouched == {"jax_num_cpu_devices": 3}
+
+
+def test_a_search_splits_the_cpu_before_anything_in_it_starts_jax():
+    code = (
+        "import jax, vtune, vtune.searching; "
+        "vtune.searching.make_parts = lambda *_, **__: print(jax.device_count()) or 1 / 0; "
+        "vtune.search(vtune.MLP, {'learning_rate': vtune.loguniform(1e-3, 1e-1)}, devices=3)"
+    )
+    environment = os.environ | {"VTUNE_CPU_DEVICES": "3", "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.splitlines()[-1:] == ["3"], done.stderr
 
 
 @pytest.mark.parametrize("said", ["jax_num_cpu_devices", "XLA_FLAGS"])

@@ -141,6 +141,9 @@ def search(
     _check_arguments(
         strategy, trials, epochs, finalists, seeds_per_trial, patience, time_budget, seed, folder, chunk, executor
     )
+    train, find_devices = EXECUTORS[executor]
+    used = find_devices(devices)  # before all that starts JAX: a CPU is split into devices until then
+    _check_clocks(strategy, time_budget)
     trials, epochs, seed = int(trials), int(epochs), int(seed)
     chunk, root = chunk if chunk == "auto" else int(chunk), seed_words(seed)
     written, ending = Space.of(space), make_ending(target_score, time_budget)
@@ -150,8 +153,6 @@ def search(
     check_column_names(written.entries)
     kept = None if folder is None else read_if_there(folder)
     first = first_trials(start, written, trials, kept)
-    train, find_devices = EXECUTORS[executor]
-    used = find_devices(devices)
     _check_shared(folder, kept)
     parts = make_parts(
         model_fn, written, data, optimizer=optimizer, loss=loss, metric=metric, direction=direction, select=select,
@@ -296,4 +297,3 @@ def _check_arguments(
         check_count("finalists", finalists, least=0, example=8)
     if not isinstance(executor, str) or executor not in EXECUTORS:
         raise ValueError(f"executor={executor!r} is not known; {did_you_mean(str(executor), EXECUTORS)}")
-    _check_clocks(strategy, time_budget)

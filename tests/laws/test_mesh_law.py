@@ -225,7 +225,7 @@ def test_several_processes_do_not_go_by_their_clocks(monkeypatch, changes, writt
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr("vtune.training.programs.Program.__init__", lambda *_: pytest.fail("it compiles"))
     with pytest.raises(ValueError, match=rf"^{written}: JAX runs in 2 processes.*clock.*Leave time_budget out"):
-        search(**changes)
+        search(**changes, devices=None)
 
 
 PROGRAM = """
