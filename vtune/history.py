@@ -92,5 +92,7 @@ def mean_curve(curves: Sequence[Curves]) -> Curves:
         >>> mean_curve([np.array([[1.0], [2.0]]), np.array([[3.0]])]).tolist()
         [[2.0]]
     """
+    if len(curves) == 1:
+        return curves[0].copy()
     length = min(map(len, curves))
     return np.mean([curve[:length] for curve in curves], axis=0)

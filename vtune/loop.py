@@ -180,7 +180,7 @@ class Loop:
         trial_id, parent, point = int(plan.trial_id[lane]), int(plan.parent[lane]), np.asarray(plan.points)[lane]
         used = usage.used(row)
         leg = Leg(trial_id, usage.complete(used), int(plan.budget[lane]))
-        self._rungs.setdefault(study.job.ladder.rung(leg.hparams), len(self._rungs))
+        self._rungs.setdefault(study.job.rung(leg.hparams), len(self._rungs))
         if parent == trial_id:
             self._histories[trial_id].legs += (leg,)
         else:
@@ -287,7 +287,7 @@ class Loop:
             status="diverged" if is_diverged else whole,
             round=history.round,
             parent=history.parent,
-            rung=self._rungs[self.study.job.ladder.rung(history.legs[-1].hparams)],
+            rung=self._rungs[self.study.job.rung(history.legs[-1].hparams)],
             budget=budget,
             epochs=len(curves[:stop]),
             best_epoch=objective.best_epoch(curves),
@@ -306,6 +306,8 @@ class Loop:
         if result.status == "diverged":
             return np.nan, np.nan
         training = Training(self._histories[result.trial_id].legs)
+        if training.born == 0:
+            return result.score, result.loss
         return self.study.parts.objective.outcome(result.curves[training.born :])
 
     # The folder

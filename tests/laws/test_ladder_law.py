@@ -66,6 +66,12 @@ def test_every_trial_lies_in_exactly_one_cell(space, trials):
         assert rung.accumulates or row["batch_size"] <= rung.rows
 
 
+def test_a_study_knows_the_programs_of_trials_that_the_ladder_does_not_tell_apart():
+    queue = make_queue(SPACE, trials=256)
+    for row in [*sampled_rows(SPACE), *sampled_rows(SPACE)]:
+        assert queue.job.rung(row) == queue.job.ladder.rung(row)
+
+
 def test_it_is_planned_anew_to_the_same_text():
     assert ladder_of(SPACE).to_json() == ladder_of(SPACE).to_json()
     assert json.loads(ladder_of(SPACE).to_json())["version"] == ladder_of(SPACE).version

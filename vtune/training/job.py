@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt32
@@ -55,7 +56,7 @@ class Job:
         groups: dict[tuple[Rung, int, int, int], list[Training]] = {}
         for training in trainings:
             way = training.seed_index, training.start, training.until
-            groups.setdefault((self.ladder.rung(training.hparams), *way), []).append(training)
+            groups.setdefault((self.rung(training.hparams), *way), []).append(training)
         for members in groups.values():
             members.sort(
                 key=lambda training: [training.hparams[name] for name in (*skipped, "batch_size")], reverse=True
@@ -65,6 +66,13 @@ class Job:
             for (rung, *_), members in groups.items()
             for first in range(0, len(members), parts * rung.lanes)
         ]
+
+    def rung(self, hparams: Hparams) -> Rung:
+        """Returns the program of a trial; one that is told apart by nothing that the ladder goes by is known."""
+        decides = tuple(hparams[name] for name in self._deciding)
+        if decides not in self._rungs:
+            self._rungs[decides] = self.ladder.rung(hparams)
+        return self._rungs[decides]
 
     def program(self, rung: Rung) -> Program:
         """Returns the program of a rung for these data."""
@@ -119,6 +127,16 @@ class Job:
         train, valid = map(_shapes_of, self.data.scaled)  # and so they are scaled once, before there are threads
         has_units = self.data.y_units is not None
         return Signature(self.traced, train, valid, epochs_per_call(self.data.num_train), has_units)
+
+    @cached_property
+    def _deciding(self) -> tuple[str, ...]:
+        """The hyperparameters that a ladder goes by: sizes, structure, and the batch size where there is one."""
+        names = {name for cell in self.ladder.cells for name in cell.high}.union(self.ladder.structural)
+        return tuple(sorted(names | {"batch_size"}))
+
+    @cached_property
+    def _rungs(self) -> dict[tuple[Any, ...], Rung]:
+        return {}
 
     @cached_property
     def _programs(self) -> dict[Rung, Program]:
