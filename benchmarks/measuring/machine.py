@@ -1,5 +1,7 @@
-"""What the machine can do at best."""
+"""What the machine is, and what it can do at best."""
 
+import os
+import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from vtune.training.devices import num_cores
+
+
+def machine() -> str:
+    """Returns what this is, in a line."""
+    told = f"{platform.machine()}, {num_cores()} cores, Python {platform.python_version()}, jax {jax.__version__}"
+    return f"{told}, load average {os.getloadavg()[0]:.1f}"
 
 
 def peak_flops(size: int = 2048) -> float:

@@ -1,24 +1,63 @@
 """What workers do while a search runs."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from vtune.protocols import ChunkResult
 from vtune.training.worker import Worker
+
+Span: TypeAlias = tuple[float, float]
+"""When something began and when it ended, as ``time.perf_counter`` tells."""
 
 
 @contextmanager
 def recorded() -> Iterator[list[ChunkResult]]:
     """Keeps what workers return."""
-    train, results = Worker.train, []
-
-    def recording(self: Worker, *arguments: Any) -> ChunkResult:
-        results.append(train(self, *arguments))
-        return results[-1]
-
-    Worker.train = recording  # pyright: ignore[reportAttributeAccessIssue]
-    try:
+    results: list[ChunkResult] = []
+    with _watched(results.append):
         yield results
+
+
+@contextmanager
+def timed() -> Iterator[list[Span]]:
+    """Keeps when workers trained chunks; compiling is left out."""
+    spans: list[Span] = []
+
+    def note(result: ChunkResult) -> None:
+        ended = time.perf_counter()
+        spans.append((ended - result.seconds, ended))
+
+    with _watched(note):
+        yield spans
+
+
+def covered(spans: Iterable[Span]) -> float:
+    """Returns for how long there was at least one of these spans.
+
+    Example:
+        >>> covered([(0.0, 2.0), (4.0, 5.0), (1.0, 3.0)])
+        4.0
+    """
+    total, reached = 0.0, float("-inf")
+    for begun, ended in sorted(spans):
+        total += max(0.0, ended - max(begun, reached))
+        reached = max(reached, ended)
+    return total
+
+
+@contextmanager
+def _watched(see: Callable[[ChunkResult], None]) -> Iterator[None]:
+    train = Worker.train
+
+    def watching(self: Worker, *arguments: Any) -> ChunkResult:
+        result = train(self, *arguments)
+        see(result)
+        return result
+
+    Worker.train = watching  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
     finally:
         Worker.train = train
