@@ -1,6 +1,8 @@
 """The benchmarks that compare run, and notice when two sides did not do the same work."""
 
 import importlib
+import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -76,6 +78,76 @@ def test_the_panda_benchmark_tells_of_both_starts():
     told = quick("panda")
     lines = [line.strip("|").split("|") for line in told.splitlines() if line.startswith("| breast")]
     assert [line[4].strip() for line in lines] == ["30 times too high", "100 times too low"]
+
+
+def test_the_scaling_benchmark_tells_of_trials_width_and_devices(tmp_path):
+    told = quick("scaling", "--json", str(tmp_path / "scaling.json"))
+    found = json.loads((tmp_path / "scaling.json").read_text())
+    assert [len(found[part]) for part in ("trials", "width")] == [2, 1]
+    for row in [*found["trials"], *found["width"], *found["devices"]]:
+        assert row["peak"] >= row["before"] > 0
+        for lap in row["laps"]:
+            assert 0 <= lap["untrained"] <= lap["idle"] <= lap["seconds"]
+            assert 0 < lap["loop"] <= lap["processor"] * 1.01
+    assert "overhead under 100 us a trial, by the loop's processor time: " in told
+    assert found["devices"][0]["devices"] == 1
+
+
+def test_the_quality_benchmark_tells_of_every_side_that_is_installed(tmp_path):
+    told = quick("quality", "--only", "random", "Optuna", "--json", str(tmp_path / "quality.json"))
+    (by_side,) = [rows for name, rows in json.loads((tmp_path / "quality.json").read_text()).items() if name in told]
+    has_all = all(importlib.util.find_spec(name) for name in ("optuna", "torch"))
+    assert list(by_side) == (["random", "Optuna"] if has_all else ["random"])
+    assert has_all or "Optuna is left out, as it needs torch: pip install 'vtune[bench]'" in told
+    for (search,) in by_side.values():
+        scores = [score for _, score, _, _ in search["better"]]
+        assert scores == sorted(scores)
+
+
+def test_what_is_better_is_told_by_time_and_ties_by_loss(benchmark):
+    asked = benchmark("anytime.asked")
+    ended = [
+        asked.Ended(4.0, 0.9, 0.3),  # equal accuracy, lower loss
+        asked.Ended(1.0, 0.8, 0.5),
+        asked.Ended(5.0, 0.9, 0.4),
+        asked.Ended(2.0, float("nan"), float("nan")),
+        asked.Ended(3.0, 0.9, 0.4),
+        asked.Ended(7.0, 1.0, 0.1),  # too late
+    ]
+    better = asked.improvements(ended, seconds=6.0)
+    assert [each.seconds for each in better] == [1.0, 3.0, 4.0]
+    np.testing.assert_array_equal(asked.best_at([0.0, 1.0, 2.9, 3.0, 6.0], better), [-np.inf, 0.8, 0.8, 0.9, 0.9])
+    np.testing.assert_array_equal(asked.best_at([1.0], []), [-np.inf])
+
+
+def test_medians_know_searches_that_have_nothing_yet(regret):
+    median_interval = regret("statistics").median_interval
+    assert median_interval(np.array([-np.inf] * 6 + [0.9] * 4)) == (-np.inf, -np.inf, 0.9)
+    assert median_interval(np.array([0.5])) == (0.5, 0.5, 0.5)
+
+
+def test_a_line_is_found_again_also_where_times_differ_by_orders_of_magnitude(benchmark):
+    line = benchmark("measuring.line")
+    trials = [64, 1_000, 10_000, 100_000]
+    seconds = np.array([[0.3 + 2e-4 * count for count in trials]])
+    assert line.fit(trials, seconds[0]) == pytest.approx((0.3, 2e-4))
+    np.testing.assert_allclose(line.slopes(trials, seconds), [[2e-4] * 3])
+    off = line.fit(trials, seconds[0] * [1, 1, 1, 1.2])  # a fifth too long for the largest moves t0 little
+    assert off.t0 == pytest.approx(0.3, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("spans", "seconds"),
+    [([], 0.0), ([(1, 2), (3, 5)], 3.0), ([(1, 4), (2, 3)], 3.0), ([(2, 4), (1, 3)], 3.0), ([(1, 2), (2, 3)], 2.0)],
+)
+def test_time_that_several_workers_train_counts_once(benchmark, spans, seconds):
+    assert benchmark("measuring.workers").covered(spans) == seconds
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module
 
 
 @pytest.fixture

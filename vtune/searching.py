@@ -141,9 +141,7 @@ def search(
     _check_arguments(
         strategy, trials, epochs, finalists, seeds_per_trial, patience, time_budget, seed, folder, chunk, executor
     )
-    train, find_devices = EXECUTORS[executor]
-    used = find_devices(devices)  # before all that starts JAX: a CPU is split into devices until then
-    _check_clocks(strategy, time_budget)
+    train, used = _started(executor, devices, strategy, time_budget)
     trials, epochs, seed = int(trials), int(epochs), int(seed)
     chunk, root = chunk if chunk == "auto" else int(chunk), seed_words(seed)
     written, ending = Space.of(space), make_ending(target_score, time_budget)
@@ -203,6 +201,14 @@ def search(
     if folder is not None and jax.process_count() > 1:
         multihost_utils.sync_global_devices("the folder is whole")  # one process writes it, and all may read it now
     return study
+
+
+def _started(executor: str, devices: Any, strategy: Any, time_budget: Any) -> tuple[Any, Sequence[Device]]:
+    """Returns what trains, and on which devices; before all else that starts JAX, as a CPU can be split until then."""
+    train, find_devices = EXECUTORS[executor]
+    used = find_devices(devices)
+    _check_clocks(strategy, time_budget)
+    return train, used
 
 
 def _check_clocks(strategy: Any, time_budget: Any) -> None:
