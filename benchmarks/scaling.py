@@ -27,6 +27,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,28 +172,36 @@ def of_trials(sizes: Sequence[int], repeats: int) -> list[Found]:
 
 
 def print_lines(sizes: Sequence[int], found: Sequence[Found]) -> None:
-    """Prints the line through each time, and its slope from size to size."""
-    pairs = [f"{small:,} to {large:,}" for small, large in zip(sizes, sizes[1:], strict=False)]
+    """Prints the line through each time, its slope from size to size, and what follows."""
+    pairs = [f"{small:,} to {large:,}" for small, large in pairwise(sizes)]
     print(f"\n| time | t0, s | t1, us a trial | {' | '.join(pairs)} |\n{'|---' * (3 + len(pairs))}|")
-    judged = [place for place, size in enumerate(sizes[:-1]) if size >= FROM_TRIALS]
+    answers = told_growth(sizes, found)
     for name, field in TIMES.items():
-        seconds = np.stack([each.column(field) for each in found], axis=1)
+        seconds = by_turn(found, field)
         t0, t1 = np.array([fit(sizes, turn) for turn in seconds]).T
-        between = slopes(sizes, seconds)
-        told = [Interval.of(column).told(1e6) for column in [t1, *between.T]]
+        told = [Interval.of(column).told(1e6) for column in [t1, *slopes(sizes, seconds).T]]
         print(f"| {name} | {Interval.of(t0).told()} | {' | '.join(told)} |")
-        if name == "search" and len(judged) > 1:
-            growth = between[:, judged].max(axis=1) / between[:, judged].min(axis=1) - 1
-            is_constant = np.median(growth) <= CONSTANT_WITHIN
-            asked = f"t1 constant within {CONSTANT_WITHIN:.0%} from {FROM_TRIALS:,} to {sizes[-1]:,} trials"
-            answers = [f"{asked}: {yes(is_constant)}, {Interval.of(growth).told(100)} % apart"]
-        elif name == "search":
-            answers = []
-        else:
-            asked = f"overhead under {MOST_OVERHEAD * 1e6:.0f} us a trial, by the time in which {name}"
-            asked = asked if name != "loop" else asked.replace("the time in which loop", "the loop's processor time")
-            answers.append(f"{asked}: {yes(t1.mean() < MOST_OVERHEAD)}, {Interval.of(t1).told(1e6)} us")
+        if name != "search":
+            asked = f"overhead of the loop under {MOST_OVERHEAD * 1e6:.0f} us a trial, by *{name}*"
+            answers.append(f"{asked}: {yes(t1.mean() < MOST_OVERHEAD)}, {told[0]} us")
     print("", *(f"- {answer}" for answer in answers), sep="\n")
+
+
+def told_growth(sizes: Sequence[int], found: Sequence[Found]) -> list[str]:
+    """Returns whether a trial takes as long among many as among few."""
+    judged = [place for place, size in enumerate(sizes) if size >= FROM_TRIALS]
+    if len(judged) < 3:
+        return []
+    between = slopes([sizes[place] for place in judged], by_turn(found, "seconds")[:, judged])
+    apart = float(between.mean(axis=0).max() / between.mean(axis=0).min() - 1)
+    in_turns = Interval.of(between.max(axis=1) / between.min(axis=1) - 1).told(100)
+    asked = f"t1 constant within {CONSTANT_WITHIN:.0%} from {FROM_TRIALS:,} to {sizes[-1]:,} trials"
+    return [f"{asked}: {yes(apart <= CONSTANT_WITHIN)}, {100 * apart:.3g} % apart; within a turn {in_turns} %"]
+
+
+def by_turn(found: Sequence[Found], field: str) -> np.ndarray:
+    """Returns a time, one row a turn, one column a size."""
+    return np.stack([each.column(field) for each in found], axis=1)
 
 
 def of_width(widths: Sequence[int], trials: int, epochs: int, repeats: int) -> list[Found]:

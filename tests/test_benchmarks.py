@@ -89,7 +89,7 @@ def test_the_scaling_benchmark_tells_of_trials_width_and_devices(tmp_path):
         for lap in row["laps"]:
             assert 0 <= lap["untrained"] <= lap["idle"] <= lap["seconds"]
             assert 0 < lap["loop"] <= lap["processor"] * 1.01
-    assert "overhead under 100 us a trial, by the loop's processor time: " in told
+    assert "overhead of the loop under 100 us a trial, by *loop*: " in told
     assert found["devices"][0]["devices"] == 1
 
 

@@ -78,7 +78,7 @@ class Ended(NamedTuple):
 def keep(path: Path, **parts: Part) -> None:
     """Writes the parts of the data to a file."""
     columns = {f"{name}_{axis}": part[place] for name, part in parts.items() for place, axis in enumerate("xy")}
-    np.savez(path, **columns)
+    np.savez(path, allow_pickle=False, **columns)
 
 
 def improvements(ended: Iterable[Ended], seconds: float) -> list[Ended]:
@@ -96,7 +96,7 @@ def improvements(ended: Iterable[Ended], seconds: float) -> list[Ended]:
     return best
 
 
-def best_at(moments: Sequence[float], better: Sequence[Ended]) -> np.ndarray:
+def best_at(moments: Sequence[float] | np.ndarray, better: Sequence[Ended]) -> np.ndarray:
     """Returns the best score at each moment, from what ``improvements`` returned; -inf before there is one.
 
     Example:

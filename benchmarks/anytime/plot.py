@@ -22,12 +22,15 @@ def plot(by_data: Mapping[str, Mapping[str, Sequence[Outcome]]], seconds: float,
     figure = Figure(figsize=(6 * len(by_data), 4), layout="constrained")
     moments = np.linspace(0, seconds, 600)
     for axes, (data, by_side) in zip(figure.subplots(1, len(by_data), squeeze=False)[0], by_data.items(), strict=True):
+        last = 0.0
         for side, outcomes in by_side.items():
-            scores = np.array([best_at(moments, outcome.better) for outcome in outcomes])
-            low, middle, high = np.percentile(1 - scores, [25, 50, 75], axis=0, method="nearest")
+            errors = 1 - np.array([best_at(moments, outcome.better) for outcome in outcomes])
+            quartiles = np.percentile(errors, [25, 50, 75], axis=0, method="inverted_cdf")
+            low, middle, high = np.where(np.isfinite(quartiles), quartiles, 1.0)  # no network is right in no row
             (line,) = axes.step(moments, middle, where="post", label=side)
             axes.fill_between(moments, low, high, step="post", alpha=0.15, color=line.get_color())
+            last = max(last, middle[-1])
         axes.set(title=data, xlabel="seconds since the start of the process", ylabel="validation error of the best")
-        axes.set_yscale("log")
+        axes.set(xlim=(0, seconds), ylim=(0, min(1.0, 4 * last + 0.01)))
         axes.legend()
     figure.savefig(file)

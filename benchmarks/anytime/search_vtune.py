@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
@@ -47,11 +46,11 @@ def noted() -> Iterator[list[TrialResult]]:
     """Keeps all that a study records: a trial that goes on is recorded again."""
     add, results = Table.add, []
 
-    def noting(self: Table, added: Sequence[TrialResult]) -> Any:
+    def noting(self: Table, added: Sequence[TrialResult]) -> None:
         results.extend(added)
-        return add(self, added)
+        add(self, added)
 
-    Table.add = noting
+    Table.add = noting  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield results
     finally:
