@@ -37,6 +37,7 @@ class Dealer:
         """
         self._places, self._table, self._num_rows, self._program = set(places), table, num_rows, program
         self._waiting: dict[Rung, deque[Chunk]] = {}
+        self._epochs: dict[Rung, int] = {}  # that wait, kept as counting them anew takes longer than a small chunk
         self._programs: dict[Rung, Program] = {}
         self._claimed_by: dict[Rung, set[Place]] = {}
         self._lock = threading.Lock()
@@ -51,6 +52,7 @@ class Dealer:
                     self._programs[chunk.rung] = self._program(chunk.rung)
                     self._claimed_by[chunk.rung] = set()
                 self._waiting.setdefault(chunk.rung, deque()).append(chunk)
+                self._epochs[chunk.rung] = self._epochs.get(chunk.rung, 0) + chunk.until - chunk.start
             self._news.notify_all()
 
     def wait(self, seconds: float) -> None:
@@ -68,7 +70,9 @@ class Dealer:
             if rung is None:
                 return None
             self._claimed_by[rung].add(place)
-            return self._waiting[rung].popleft()
+            chunk = self._waiting[rung].popleft()
+            self._epochs[rung] -= chunk.until - chunk.start
+            return chunk
 
     def _choose(self, place: Place) -> Rung | None:
         waiting = [rung for rung, chunks in self._waiting.items() if chunks]
@@ -87,7 +91,7 @@ class Dealer:
         """The seconds of what waits at a rung."""
         program = self._programs[rung]
         seconds = program.epoch_seconds or epoch_seconds(self._table, program.state_bytes, self._num_rows)
-        return seconds * sum(chunk.until - chunk.start for chunk in self._waiting[rung])
+        return seconds * self._epochs[rung]
 
     def _compile_seconds(self, rung: Rung) -> float:
         return self._programs[rung].compile_seconds or self._table.compile_seconds
