@@ -1,6 +1,6 @@
 """How do time and memory grow with the trials of a search, the width of its networks, and the devices?
 
-    python benchmarks/scaling.py [--part trials width devices] [--repeats 5] [--json FILE]    # 12 minutes on two cores
+    python benchmarks/scaling.py [--part trials width devices] [--repeats 5] [--json FILE]    # 15 minutes on two cores
     python benchmarks/scaling.py --quick                                                      # half a minute
 
 Every search is a random one in a fresh process of its own, where the same search with another seed has compiled all
