@@ -20,18 +20,27 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
+import vtune
 from contest.contestants import CONTESTANTS
-from contest.table import LEGEND, print_table, rows_of
+from contest.table import SAME_WORK, print_table, rows_of
 from contest.turns import Population, take_turns
-from measuring.work import MIXED
+from measuring.work import MIXED, ONE_SHAPE
 from vtune.training.devices import num_cores
 
-ONE_SHAPE = {**MIXED, "batch_size": 64, "hidden": 64, "layers": 2}
+RATES = {"cold": vtune.loguniform(1e-4, 1e-1), "warm": vtune.loguniform(2e-4, 5e-2)}
+"""The learning rates of the first search in a process and of the next one, whose shapes are the same."""
+
+LEGEND = f"""\
+Warm is a second search of the same shapes. One of other shapes is as warm for vtune and for the padded program, and as
+cold as the first for the loops.
+
+{SAME_WORK}"""
 
 
 def main() -> None:
@@ -71,8 +80,13 @@ def parse_arguments() -> argparse.Namespace:
 def populations(trials: Sequence[int], epochs: int) -> Iterator[Population]:
     """Yields mixed populations of all sizes, and the smallest of them with a single shape, which compiles once."""
     for count in trials:
-        yield Population(f"{count} mixed trials, {epochs} epochs", MIXED, count, epochs)
-    yield Population(f"{min(trials)} trials of one shape, {epochs} epochs", ONE_SHAPE, min(trials), epochs)
+        yield population(f"{count} mixed trials, {epochs} epochs", MIXED, count, epochs)
+    yield population(f"{min(trials)} trials of one shape, {epochs} epochs", ONE_SHAPE, min(trials), epochs)
+
+
+def population(title: str, space: Mapping[str, Any], trials: int, epochs: int) -> Population:
+    spaces = {run: {**space, "learning_rate": rates} for run, rates in RATES.items()}
+    return Population(title, spaces, trials, epochs)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,15 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from contest.agreement import Agreement
-from contest.contestants import TRUTH
 from contest.process import Lap
-from contest.turns import RATES, Result, agreement
-from contest.work import Work
+from contest.turns import RUNS, Result, Works, agreement, truth_of
 
 COLUMNS = "contestant", "run", "seconds", "trials/s", "useful GFLOP/s", "vtune is faster", "compilations", "same work"
 
-LEGEND = """\
-Warm is a second search of the same shapes. One of other shapes is as warm for vtune and for the padded program, and as
-cold as the first for the loops.
-
+SAME_WORK = """\
 Same work: the largest relative deviation from the losses of the per-shape loop after one epoch (1e-4 is allowed), at
 the end where learning rates are at most 3e-3 (1e-3), and that of median and quartiles in standard deviations of the
 bootstrap (1). Chaotic trials are left out of the first two: the loop itself does not keep to a tenth of what is allowed
@@ -35,6 +32,7 @@ class Row(NamedTuple):
         useful_flops: of all of them.
         speedup: how many times as fast vtune is; None without vtune.
         agreement: with the truth; None without it, and for the truth itself.
+        is_truth: whether the others are compared with it.
     """
 
     population: str
@@ -46,6 +44,7 @@ class Row(NamedTuple):
     useful_flops: float
     speedup: float | None
     agreement: Agreement | None
+    is_truth: bool
 
     @property
     def median(self) -> float:
@@ -59,10 +58,10 @@ class Row(NamedTuple):
         return {**self._asdict(), "median_seconds": self.median, "agreement": agreement}
 
 
-def rows_of(title: str, works: Mapping[str, Work], results: Mapping[str, Result]) -> Iterator[Row]:
-    """Yields a cold and a warm row for each contestant."""
+def rows_of(title: str, works: Works, results: Mapping[str, Result]) -> Iterator[Row]:
+    """Yields a cold and a warm row for each contestant that ended."""
     for name, result in results.items():
-        for run in RATES:
+        for run in () if result.trouble else RUNS:
             laps = _laps(result, run)
             seconds = _seconds(laps)
             ours = _seconds(_laps(results["vtune"], run)) if "vtune" in results else None
@@ -72,10 +71,11 @@ def rows_of(title: str, works: Mapping[str, Work], results: Mapping[str, Result]
                 run=run,
                 seconds=seconds,
                 compilations=[lap.compilations for lap in laps],
-                trials=works[run].trials,
-                useful_flops=works[run].useful_flops,
+                trials=works[run][0].trials,
+                useful_flops=statistics.mean(work.useful_flops for work in works[run]),
                 speedup=statistics.median(seconds) / statistics.median(ours) if ours else None,
                 agreement=agreement(works, results, name, run),
+                is_truth=name == truth_of(results),
             )
 
 
@@ -124,9 +124,12 @@ def _told_speedup(row: Row) -> str:
 def _told_agreement(row: Row) -> str:
     found = row.agreement
     if found is None:
-        return "the loop compared with" if row.contestant == TRUTH else "not checked"
+        return "the loop compared with" if row.is_truth else "not checked"
     if found.failures:
         return f"not comparable: {'; '.join(found.failures)}"
+    losses = [f"{loss:.0e}" if np.isfinite(loss) else "-" for loss in (found.one_epoch, found.whole_training)]
+    deviations = f"yes: {', '.join(losses)}, {found.quartiles:.2f} sd"
+    if not any(found.chaotic):
+        return deviations
     early, late = (f"{left_out} of {trials}" for left_out, trials in zip(found.chaotic, found.asked, strict=True))
-    deviations = f"{found.one_epoch:.0e}, {found.whole_training:.0e}, {found.quartiles:.2f} sd"
-    return f"yes: {deviations}; {early} and {late} chaotic"
+    return f"{deviations}; {early} and {late} chaotic"

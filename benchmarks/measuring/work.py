@@ -14,6 +14,9 @@ MIXED = {
 }
 """Networks of all sizes; learning rates come with the benchmark."""
 
+ONE_SHAPE = {**MIXED, "batch_size": 64, "hidden": 64, "layers": 2}
+"""Networks of one size, which compile once: what a map over numbers can vary."""
+
 
 def useful_flops(params: Mapping[str, Any], data: Data, epochs: int) -> int:
     """Returns the floating-point operations of one MLP at its true size: padding and the optimizer do not count.
