@@ -1,19 +1,18 @@
 """How much faster is vtune than the same search in other libraries?
 
-    python benchmarks/peers.py [--trials 64 256 1024] [--epochs 10] [--repeats 5] [--only vtune scikit-learn] [--json FILE]
+    python benchmarks/peers.py [--trials 64 256 1024] [--epochs 10] [--repeats 5] [--only vtune pytorch] [--json FILE]
 
 The same random search (trials, epochs, rows, mini-batches in the same order, initial weights, float32) is trained by
-vtune, by the three loops of ``benchmarks/sequential.py``, by scikit-learn, by PyTorch, by Optuna driving PyTorch, and by
-hyperoptax where all trials have one shape, which is what it can vary. Who they are stands in
-``benchmarks/contest/contestants.py`` and below the tables; ``pip install 'vtune[bench]'`` brings the packages, and a
+vtune, by the three loops of ``benchmarks/sequential.py``, by scikit-learn, by PyTorch, by Optuna driving PyTorch, and
+by hyperoptax where all trials have one shape, as it varies numbers alone. Who they are stands in
+``benchmarks/contest/contestants.py`` and below the tables. ``pip install 'vtune[bench]'`` brings their packages; a
 contestant whose package is missing is left out, with a word.
 
-Cold is a search in a fresh process, from its start to the last curve, so with all imports, processes of its own and
-compiling; nothing is cached on disk. Warm is a later search in that process with another seed, each time another one:
-all hyperparameters, initial weights and rows are drawn anew. So the loops meet shapes that they have not compiled; how
-fast they are on shapes that they have, ``benchmarks/sequential.py`` tells. All are given their initial weights and
-orders beforehand but vtune, which samples, plans and draws within its time. Settings of OpenBLAS in the environment
-are unset for all.
+Cold is a search in a fresh process, from its start to the last curve: with all imports, processes of its own, and
+compiling, and nothing cached on disk. Warm is a later search in that process with another seed, each time a new one:
+hyperparameters, initial weights and rows are drawn anew. So the loops meet shapes that they have not compiled; how fast
+they are on shapes that they have, ``benchmarks/sequential.py`` tells. All are given initial weights and orders
+beforehand but vtune, which samples, plans and draws within its time. Settings of OpenBLAS in the environment are unset.
 
 All must have done the same work; a row that did not says so. Below 30 seconds a number is the median of ``--repeats``
 runs, in turns with those of the others, with its range; above, it is one run. Expected time: an hour. With ``--quick``,
@@ -56,8 +55,10 @@ ASKED = (
 LEGEND = f"""\
 Cold is from the start of the process to the last curve on the host; warm is a later search in it with another seed.
 
-{SAME_WORK} Of other libraries the bootstrap alone is asked, and so it is of all where the per-shape loop takes no part:
-then they are compared with PyTorch, or else with scikit-learn. Of warm searches the first is compared."""
+{SAME_WORK}
+
+Of other libraries median and quartiles alone are asked. Where the per-shape loop takes no part, so it is of all, and
+they are compared with PyTorch, or else with scikit-learn. Of warm searches the first is compared."""
 
 
 def main() -> None:
@@ -76,7 +77,12 @@ def main() -> None:
     print("\nWhat is asked of mixed trials:\n", *(f"- {verdict.told}." for verdict in verdicts), sep="\n")
     if options.json:
         answers = [verdict._asdict() for verdict in verdicts]
-        everything = {"machine": machine, "rows": [row.as_dict() for row in rows], "asked": answers, "left_out": left_out}
+        everything = {
+            "machine": machine,
+            "rows": [row.as_dict() for row in rows],
+            "asked": answers,
+            "left_out": left_out,
+        }
         options.json.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,6 +39,28 @@ def test_the_sequential_benchmark_tells_of_every_contestant_and_all_are_comparab
     assert [row[:2] for row in rows] == 2 * [[name, run] for name in CONTESTANTS for run in ("cold", "warm")]
     for row in rows:
         assert row[-1].startswith("the loop compared with" if row[0] == "per-shape" else "yes"), told
+
+
+def test_the_peers_benchmark_tells_of_every_contestant_or_why_it_is_left_out():
+    told = quick("peers")
+    tables = [table.splitlines() for table in re.split(r"^4 .*2 epochs.*$", told, flags=re.MULTILINE)[1:]]
+    assert len(tables) == 2
+    for table, is_mixed in zip(tables, (True, False), strict=True):
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table if line.startswith("|")][2:]
+        names = [*CONTESTANTS, *(name for name in PEERS if not is_left_out(name, is_mixed))]
+        assert [row[:2] for row in rows] == [[name, run] for name in names for run in ("cold", "warm")], told
+        for row in rows:
+            assert row[-1].startswith("the loop compared with" if row[0] == "per-shape" else "yes"), told
+        for name in set(PEERS) - set(names):
+            assert any(line.startswith(f"- {name}: left out, as ") for line in table), told
+    assert told.count("not measured") == 5  # what is asked is asked of more trials
+
+
+PEERS = {"scikit-learn": [], "pytorch": ["torch"], "optuna": ["optuna", "torch"], "hyperoptax": ["hyperoptax"]}
+
+
+def is_left_out(name, is_mixed):
+    return any(find_spec(package) is None for package in PEERS[name]) or (name == "hyperoptax" and is_mixed)
 
 
 def test_the_strategies_benchmark_compares_all_of_them_with_random_search():
@@ -212,11 +235,14 @@ def test_a_driver_counts_epochs_once_and_ranks_equal_budgets_alone(regret, is_tr
 
 
 @pytest.fixture
-def compare(monkeypatch):
+def contest(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from contest.agreement import compare
+    return lambda module: importlib.import_module(f"contest.{module}")
 
-    return compare
+
+@pytest.fixture
+def compare(contest):
+    return contest("agreement").compare
 
 
 RATES = np.geomspace(1e-4, 1e-1, 16)
@@ -254,10 +280,169 @@ def test_a_trial_that_the_loop_does_not_keep_to_itself_is_left_out(compare):
     assert len(compare(TRUTH, changed(0, 4, 1.01), moved, RATES).failures) == 1
 
 
+def test_another_library_is_asked_for_median_and_quartiles_alone(compare):
+    assert compare(TRUTH, changed(0, 15, 1.01), [], RATES, is_law=False).failures == []
+    assert len(compare(TRUTH, changed(-1, slice(8, None), 3.0), [], RATES, is_law=False).failures) == 1
+    assert len(compare(TRUTH, changed(-1, slice(None), np.nan), [], RATES, is_law=False).failures) == 1
+
+
 def test_where_most_trials_are_left_out_nothing_is_shown(compare):
     half, more = ([TRUTH, changed(0, slice(0, count), 1.01)] for count in (8, 9))
     assert compare(TRUTH, TRUTH, half, RATES).failures == []
     assert compare(TRUTH, TRUTH, more, RATES).failures == ["most trials are chaotic"]
+
+
+@pytest.mark.parametrize(
+    ("packages", "told"),
+    [
+        ((), None),
+        (("numpy",), None),
+        (("numpy", "no_such"), "no_such is not installed"),
+        (("no_such", "nor_this"), "no_such and nor_this are not installed"),
+    ],
+)
+def test_a_missing_package_is_named_with_what_to_write(contest, packages, told):
+    missing = contest("contestants").Contestant("a", "is told", "somewhere:start", packages).missing
+    assert missing == (told and f"left out, as {told}. Write: pip install 'vtune[bench]'")
+
+
+@pytest.fixture
+def take_turns(contest, monkeypatch):
+    """Turns whose processes take 10 seconds to start, and train as many seconds as their search says."""
+    turns, process = contest("turns"), contest("process")
+
+    class Runner:
+        seconds = 10.0
+
+        def __init__(self, contestant):
+            self.name = contestant.name
+
+        @classmethod
+        def start(cls, contestant, cores):
+            return cls(contestant)
+
+        def train(self, work):
+            if self.name == "broken":
+                raise process.ContestantError("ImportError: it is broken")
+            return process.Lap(float(work), 0, TRUTH)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(turns, "Runner", Runner)
+    return turns.take_turns
+
+
+def seconds(result):
+    return {run: [lap.seconds for lap in laps] for run, laps in result.laps.items()}
+
+
+WORKS = {"cold": [1.0], "warm": [2.0, 3.0, 4.0]}
+
+
+@pytest.mark.parametrize(("counts_imports", "cold"), [(False, 1.0), (True, 11.0)])
+def test_a_cold_search_counts_imports_if_told_and_every_warm_one_is_another(contest, take_turns, counts_imports, cold):
+    one = contest("contestants").Contestant("one", "is told", "somewhere:start")
+    result = take_turns(WORKS, [one], 3, counts_imports)["one"]
+    assert seconds(result) == {"cold": [cold] * 3, "warm": [2.0, 3.0, 4.0]}
+
+
+def test_what_takes_long_is_run_once(contest, take_turns):
+    one = contest("contestants").Contestant("one", "is told", "somewhere:start")
+    assert seconds(take_turns({**WORKS, "warm": [31.0, 3.0, 4.0]}, [one], 3)["one"])["warm"] == [31.0]
+
+
+def test_the_trouble_of_another_library_is_noted_and_ours_is_raised(contest, take_turns):
+    one, broken = (contest("contestants").Contestant(name, "is told", "somewhere:start") for name in ("one", "broken"))
+    results = take_turns(WORKS, [broken._replace(packages=("numpy",)), one], 3)
+    assert results["broken"].trouble == "ImportError: it is broken"
+    assert seconds(results["broken"]) == {"cold": [], "warm": []}
+    assert len(seconds(results["one"])["warm"]) == 3
+    with pytest.raises(contest("process").ContestantError, match="it is broken"):
+        take_turns(WORKS, [broken, one], 3)
+
+
+def mixed_row(contest, name, run, seconds, quartiles=0.0):
+    agreement = contest("agreement").Agreement(0.0, 0.0, 0.0, 0.0, (1, 1), (0, 0), quartiles)
+    return contest("table").Row("256 mixed trials", name, run, seconds, [0], 256, 1.0, None, agreement, False)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "quartiles", "is_met", "ratios"),
+    [
+        ([3.0, 8.0, 9.0], 0.0, True, [3.0, 4.0, 3.0]),  # in the same turn
+        ([5.0], 0.0, False, [5.0, 2.5, 5.0 / 3.0]),
+        ([5.0, 5.0, 5.0], 2.0, None, [5.0, 2.5, 5.0 / 3.0]),
+        ([], 0.0, None, []),
+    ],
+)
+def test_a_ratio_is_that_of_the_same_turn_and_of_nobody_who_did_other_work(contest, theirs, quartiles, is_met, ratios):
+    asked = contest("asked").Asked(256, "warm", "pytorch", 3.0)
+    rows = [mixed_row(contest, "vtune", "warm", [1.0, 2.0, 3.0])]
+    rows += [mixed_row(contest, "pytorch", "warm", theirs, quartiles)] if theirs else []
+    (verdict,) = contest("asked").judge([asked], rows)
+    assert verdict.is_met is is_met
+    assert verdict.ratios == ratios
+
+
+def test_vtune_may_be_slower_where_so_much_is_asked(contest):
+    asked = contest("asked").Asked(256, "cold", "pytorch", 1 / 1.2)
+    for theirs, is_met in ((9.0, True), (8.0, False)):
+        rows = [mixed_row(contest, name, "cold", [taken]) for name, taken in (("vtune", 10.0), ("pytorch", theirs))]
+        (verdict,) = contest("asked").judge([asked], rows)
+        assert verdict.is_met is is_met
+        assert "at most 1.2 times its time asked" in verdict.told
+
+
+@pytest.fixture
+def lesson(contest):
+    """A search of one trial, whose epochs take the rows as they stand."""
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(64, 5)).astype(np.float32), random.integers(0, 3, 64)
+    row = {
+        "learning_rate": 0.01,
+        "beta1": 0.9,
+        "beta2": 0.99,
+        "epsilon": 1e-8,
+        "batch_size": 16,
+        "hidden": 8,
+        "layers": 2,
+    }
+    widths = {"hidden_1": (5, 8), "hidden_2": (8, 8), "output": (8, 3)}
+    weights = {
+        name: {"kernel": random.normal(size=block).astype(np.float32), "bias": np.zeros(block[1], np.float32)}
+        for name, block in widths.items()
+    }
+    orders = np.tile(np.arange(64), (4, 1))
+    return contest("work").Work({}, 0, (x, y), (x[:20], y[:20]), 3, [row], orders, [weights], 1.0)
+
+
+def test_scikit_learn_keeps_the_state_of_adam_from_epoch_to_epoch(contest, lesson):
+    peer = contest("peers.scikit_learn")
+    curve = peer.train_trial(lesson, 0)
+    whole = peer.make(lesson.rows[0]).begin_with(lesson.weights[0]).set_params(max_iter=lesson.epochs)
+    with pytest.warns(UserWarning, match="converged"):
+        whole.fit(*lesson.train)
+    assert curve.shape == (lesson.epochs, 2)
+    np.testing.assert_array_equal(curve[:, 0], whole.loss_curve_)
+    assert curve[-1, 1] == peer.validate(whole, lesson.valid)
+
+
+def test_scikit_learn_trains_whole_mini_batches_alone_and_no_longer_than_weights_are_finite(contest, lesson):
+    peer = contest("peers.scikit_learn")
+    longer = lesson._replace(train=tuple(np.concatenate([part, part[:7]]) for part in lesson.train))
+    longer = longer._replace(orders=np.tile(np.arange(71), (4, 1)))
+    np.testing.assert_array_equal(peer.train_trial(longer, 0), peer.train_trial(lesson, 0))
+    diverging = lesson._replace(rows=[{**lesson.rows[0], "learning_rate": 1e38}])
+    with np.errstate(all="ignore"):
+        assert np.isnan(peer.train_trial(diverging, 0)[-1]).all()
+
+
+def test_pytorch_trains_as_many_epochs_as_asked_from_the_weights_it_is_given(contest, lesson):
+    pytest.importorskip("torch")
+    torch, scikit_learn = (contest(f"peers.{name}").train_trial(lesson, 0) for name in ("pytorch", "scikit_learn"))
+    assert torch.shape == (lesson.epochs, 2)
+    np.testing.assert_allclose(torch, scikit_learn, rtol=1e-3)
 
 
 def test_a_strategy_is_given_the_trials_that_spend_the_epochs_there_are(regret, monkeypatch):

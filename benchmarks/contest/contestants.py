@@ -73,29 +73,29 @@ PEERS = (
     Contestant(
         "scikit-learn",
         "sklearn.neural_network.MLPClassifier, one process a core with one thread each; an epoch is a call of "
-        "partial_fit, which keeps Adam's state and is as fast as fit, with the rows of its whole mini-batches (fit would "
-        "train the remainder too, and validate nothing)",
-        "contest.peers.scikit_learn:start",
+        "partial_fit with the rows of its whole mini-batches, which keeps Adam's state (fit trains the remainder too "
+        "and validates nothing, in about the same time)",
+        "contest.peers.team:start_scikit_learn",
     ),
     Contestant(
         "pytorch",
         "PyTorch eager: torch.nn.Sequential, torch.optim.Adam, rows taken by index without a DataLoader; one process a "
         "core with one thread each",
-        "contest.peers.pytorch:start",
+        "contest.peers.team:start_pytorch",
         packages=("torch",),
     ),
     Contestant(
         "optuna",
         "the same PyTorch loop in the same processes, driven by a study of Optuna with its RandomSampler: ask, train, "
         "tell; each trial is enqueued before it is asked for, so that the draws are the same",
-        "contest.peers.optuna:start",
+        "contest.peers.optuna_study:start",
         packages=("optuna", "torch"),
     ),
     Contestant(
         "hyperoptax",
         "hyperoptax.RandomSearch, all trials at once (n_parallel) under its jax.vmap, of the jitted training of the "
         "per-shape loop; it is handed the draws, and returns the last validation loss alone",
-        "contest.peers.hyperoptax:start",
+        "contest.peers.hyperoptax_map:start",
         packages=("hyperoptax",),
     ),
 )

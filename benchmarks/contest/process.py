@@ -65,7 +65,11 @@ class Runner:
         started = time.perf_counter()
         process = subprocess.Popen(command, env=_environment(), pass_fds=[theirs.fileno()])
         theirs.close()
-        _receive(ours)
+        try:
+            _receive(ours)
+        except ContestantError:
+            process.wait()
+            raise
         return cls(process, ours, time.perf_counter() - started)
 
     def train(self, work: Work) -> Lap:

@@ -72,7 +72,7 @@ def rows_of(title: str, works: Works, results: Mapping[str, Result]) -> Iterator
                 seconds=seconds,
                 compilations=[lap.compilations for lap in laps],
                 trials=works[run][0].trials,
-                useful_flops=statistics.mean(work.useful_flops for work in works[run]),
+                useful_flops=statistics.mean(work.useful_flops for work in works[run][: len(laps)]),
                 speedup=statistics.median(seconds) / statistics.median(ours) if ours else None,
                 agreement=agreement(works, results, name, run),
                 is_truth=name == truth_of(results),

@@ -79,9 +79,7 @@ class Work(NamedTuple):
 
 
 def _moved_weights(weights: Weights, way: int) -> Weights:
-    return {
-        name: {part: _moved(values, way) for part, values in layer.items()} for name, layer in weights.items()
-    }
+    return {name: {part: _moved(values, way) for part, values in layer.items()} for name, layer in weights.items()}
 
 
 def _moved(weights: np.ndarray, way: int) -> np.ndarray:

@@ -5,7 +5,6 @@ read at the end of an epoch, not at each step.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from jaxtyping import Float
 from torch import nn  # pyright: ignore[reportMissingImports]
 
-from contest.peers.team import start_team
 from contest.work import Part, Weights, Work
-
-start = partial(start_team, "contest.peers.pytorch:train_trial")
 
 torch.set_num_threads(1)
 

@@ -1,4 +1,4 @@
-"""One process a core, with one thread each, that train trials one at a time: what a careful user of a library writes."""
+"""One process a core, with one thread each, that train trials one at a time: as a careful user of a library does it."""
 
 import multiprocessing
 import os
@@ -84,6 +84,11 @@ def start_team(train_trial: str, cores: int) -> Prepare:
         return partial(collect, work, team.train(range(work.trials)))
 
     return prepare
+
+
+start_scikit_learn = partial(start_team, "contest.peers.scikit_learn:train_trial")
+start_pytorch = partial(start_team, "contest.peers.pytorch:train_trial")
+"""Both stand here so that the process that starts the others need not import what they do."""
 
 
 def collect(work: Work, trained: Iterable[tuple[int, Float[np.ndarray, "epochs 2"]]]) -> Curves:

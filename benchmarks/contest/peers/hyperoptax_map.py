@@ -7,13 +7,13 @@ as memory holds being what it is made for. Its function returns one number.
 from collections.abc import Callable
 from typing import Any
 
+import hyperoptax  # pyright: ignore[reportMissingImports]
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-import hyperoptax  # pyright: ignore[reportMissingImports]
 from contest.contestants import Prepare
 from contest.loops import NUMBERS, blank, train_whole
 from contest.work import Curves, Work
