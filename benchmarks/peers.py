@@ -125,7 +125,8 @@ def contest(population: Population, options: argparse.Namespace) -> tuple[list[R
     rows = list(rows_of(population.title, works, results))
     print(f"\n{population.title} (load average {load:.1f} before, {os.getloadavg()[0]:.1f} after)\n")
     print_table(rows)
-    print("", *(f"- {name}: {told}." for name, told in left_out.items()), sep="\n", end="")
+    if left_out:
+        print("", *(f"- {name}: {told}." for name, told in left_out.items()), sep="\n")
     return rows, left_out
 
 

@@ -29,7 +29,7 @@ class Row(NamedTuple):
         seconds: of each lap.
         compilations: in each lap.
         trials: in the population.
-        useful_flops: of all of them.
+        useful_flops: of all of them; a mean where laps trained different ones.
         speedup: how many times as fast vtune is; None without vtune.
         agreement: with the truth; None without it, and for the truth itself.
         is_truth: whether the others are compared with it.
@@ -62,7 +62,7 @@ def rows_of(title: str, works: Works, results: Mapping[str, Result]) -> Iterator
     """Yields a cold and a warm row for each contestant that ended."""
     for name, result in results.items():
         for run in () if result.trouble else RUNS:
-            laps = _laps(result, run)
+            laps, trained = _laps(result, run), works[result.stands_for(run)]
             seconds = _seconds(laps)
             ours = _seconds(_laps(results["vtune"], run)) if "vtune" in results else None
             yield Row(
@@ -71,8 +71,8 @@ def rows_of(title: str, works: Works, results: Mapping[str, Result]) -> Iterator
                 run=run,
                 seconds=seconds,
                 compilations=[lap.compilations for lap in laps],
-                trials=works[run][0].trials,
-                useful_flops=statistics.mean(work.useful_flops for work in works[run][: len(laps)]),
+                trials=trained[0].trials,
+                useful_flops=statistics.mean(work.useful_flops for work in trained[: len(laps)]),
                 speedup=statistics.median(seconds) / statistics.median(ours) if ours else None,
                 agreement=agreement(works, results, name, run),
                 is_truth=name == truth_of(results),
