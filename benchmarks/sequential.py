@@ -4,7 +4,7 @@
 
 The same random search (trials, rows, initial weights and data orders, float32) is trained by vtune, by a loop that
 compiles for every trial, by a loop with one program a shape, and by one padded ``vmap``; all of them are in
-``benchmarks/contest/contestants.py``. Cold is a first search in a fresh process, compiling included, imports left out;
+``benchmarks/contest/loops.py``. Cold is a first search in a fresh process, compiling included, imports left out;
 warm is a second one there, of the same shapes with other learning rates. Nothing is cached on disk. All keep JAX's
 defaults: vtune trains on a thread a core, the others on one, where XLA may use every core for a large product.
 The loops are given the initial weights and orders; vtune samples, plans and draws its weights within its time.
