@@ -410,7 +410,7 @@ def lesson(contest):
     }
     widths = {"hidden_1": (5, 8), "hidden_2": (8, 8), "output": (8, 3)}
     weights = {
-        name: {"kernel": random.normal(size=block).astype(np.float32), "bias": np.zeros(block[1], np.float32)}
+        name: {"kernel": random.normal(0.0, 0.3, block).astype(np.float32), "bias": np.zeros(block[1], np.float32)}
         for name, block in widths.items()
     }
     orders = np.tile(np.arange(64), (4, 1))
