@@ -12,9 +12,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vtune.arguments import check_chunk, check_count, check_folder
+from vtune.arguments import check_count, check_folder
 from vtune.deciding import decide_now, is_auto, recorded
-from vtune.defaults import did_you_mean
 from vtune.ending import make_ending
 from vtune.finals import hold_finals, number_of_finalists, reserved_seconds
 from vtune.keys import seed_words
@@ -33,7 +32,7 @@ from vtune.training.devices import Device, kind_of, own
 from vtune.training.losses import RowLoss
 from vtune.training.networks import ModelFn
 from vtune.training.optimizers import Optimizer
-from vtune.training.setup import EXECUTORS, Parts, make_job, make_parts
+from vtune.training.setup import EXECUTORS, Parts, check_amounts, make_job, make_parts
 
 
 def search(
@@ -291,15 +290,11 @@ def _check_arguments(
     chunk: Any,
     executor: Any,
 ) -> None:
-    check_count("trials", trials, least=1, example=256)
-    check_count("epochs", epochs, least=1, example=20)
+    check_amounts(trials, epochs, chunk, executor)
     check_count("seeds_per_trial", seeds_per_trial, least=1, example=3)
     if patience is not None:
         check_count("patience", patience, least=1, example=5)
     check_count("seed", seed, least=0, example=0)
-    check_chunk(chunk)
     check_folder(folder)
     if finalists != "auto":
         check_count("finalists", finalists, least=0, example=8)
-    if not isinstance(executor, str) or executor not in EXECUTORS:
-        raise ValueError(f"executor={executor!r} is not known; {did_you_mean(str(executor), EXECUTORS)}")

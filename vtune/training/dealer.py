@@ -3,11 +3,34 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from vtune.protocols import Chunk, Rung
 from vtune.training.cost import CostTable, epoch_seconds
 from vtune.training.places import Place
-from vtune.training.programs import Program
+
+
+class Timed(Protocol):
+    """What dealing goes by: a program, as far as its time is known."""
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of a chunk's lanes."""
+        ...
+
+    @property
+    def epoch_seconds(self) -> float | None:
+        """Of a chunk's epoch; None before the first call."""
+        ...
+
+    @property
+    def compile_seconds(self) -> float | None:
+        """Of the last compilation; None before the first."""
+        ...
+
+    def is_compiled_for(self, place: Place) -> bool:
+        """Whether a call at this place would not compile."""
+        ...
 
 
 class Dealer:
@@ -22,7 +45,7 @@ class Dealer:
         self,
         chunks: Iterable[Chunk],
         places: Iterable[Place],
-        program: Callable[[Rung], Program],
+        program: Callable[[Rung], Timed],
         table: CostTable,
         num_rows: int,
     ):
@@ -38,7 +61,7 @@ class Dealer:
         self._places, self._table, self._num_rows, self._program = set(places), table, num_rows, program
         self._waiting: dict[Rung, deque[Chunk]] = {}
         self._epochs: dict[Rung, int] = {}  # that wait, kept as counting them anew takes longer than a small chunk
-        self._programs: dict[Rung, Program] = {}
+        self._programs: dict[Rung, Timed] = {}
         self._claimed_by: dict[Rung, set[Place]] = {}
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)

@@ -100,10 +100,14 @@ class Ladder(NamedTuple):
     num_rungs: int
     expected_seconds: float
 
+    def cell(self, hparams: Hparams) -> Cell:
+        """Returns where a trial belongs."""
+        rows = self.cut.rows(hparams["batch_size"]) if self.cut else None
+        return next(cell for cell in self.cells if cell.holds(hparams, rows))
+
     def rung(self, hparams: Hparams) -> Rung:
         """Returns the program of a trial."""
-        rows = self.cut.rows(hparams["batch_size"]) if self.cut else None
-        return next(cell for cell in self.cells if cell.holds(hparams, rows)).rung(hparams, self.structural)
+        return self.cell(hparams).rung(hparams, self.structural)
 
     def describe(self) -> str:
         """Returns how many programs there may be, in words."""

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt32
 
-from vtune.arguments import check_model_fn
+from vtune.arguments import check_chunk, check_count, check_model_fn
 from vtune.data import Data
 from vtune.defaults import DEFAULTS, did_you_mean
 from vtune.keys import seed_words, split_key
@@ -98,6 +98,19 @@ def complete(space: Space, optimizer: str = DEFAULTS["optimizer"]) -> Space:
     return Space.of({**space.written, **{name: defaults[name] for name in defaults if name not in space.written}})
 
 
+def check_amounts(trials: Any, epochs: Any, chunk: Any, executor: Any) -> None:
+    """Refuses what no ladder is planned for; see ``search`` for the arguments.
+
+    Raises:
+        ValueError: for the first of them that makes no sense.
+    """
+    check_count("trials", trials, least=1, example=256)
+    check_count("epochs", epochs, least=1, example=20)
+    check_chunk(chunk)
+    if not isinstance(executor, str) or executor not in EXECUTORS:
+        raise ValueError(f"executor={executor!r} is not known; {did_you_mean(str(executor), EXECUTORS)}")
+
+
 def make_parts(
     model_fn: ModelFn,
     space: Space | Mapping[str, Any],
@@ -109,10 +122,12 @@ def make_parts(
     direction: str = "auto",
     select: str = "last",
     patience: int | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
     matmul_precision: str | None = None,
 ) -> Parts:
     """Checks what a user gives, and finds out what model and optimizer read; see ``search`` for the arguments.
+
+    A seed of None splits as 0 does, and compiles nothing.
 
     Raises:
         TypeError: the model function returns no Flax module, or the optimizer no Optax transformation.
@@ -123,7 +138,7 @@ def make_parts(
     written.require_varying()
     _check_optimizer(optimizer, written)
     kind = kind_needed(loss, metric)
-    held = Data.of(data, key=split_key(seed_words(seed)), kind=kind)
+    held = Data.of(data, key=None if seed is None else split_key(seed_words(seed)), kind=kind)
     objective = make_objective(loss, metric, direction, select, held.kind, patience)
     whole = complete(written, optimizer if isinstance(optimizer, str) else DEFAULTS["optimizer"])
     _check_batch_size(whole, held, is_default="batch_size" not in written.entries)
@@ -160,22 +175,42 @@ def make_job(
     Raises:
         ValueError: for a ladder that does not fit.
     """
-    warn_of_many_programs(parts.space, parts.findings)
     planner = parts.planner(trials=trials, epochs=epochs, kind=kind, chunk=chunk)
+    return parts.job(make_ladder(parts, planner, ladder), root)
+
+
+def make_ladder(parts: Parts, planner: Planner, ladder: str = "auto") -> Ladder:
+    """Returns the ladder of a search.
+
+    Args:
+        parts: what the search is made of.
+        planner: of these parts.
+        ladder: JSON of one that was planned before, or "auto" for the cheapest.
+
+    Raises:
+        ValueError: for a ladder that does not fit.
+    """
+    warn_of_many_programs(parts.space, parts.findings)
     if ladder == "auto":
-        return parts.job(plan(parts, planner), root)
+        return plan(parts, planner)
     given = Ladder.from_json(ladder)
     planner.check(given, parts.large_trials())
-    return parts.job(given, root)
+    return given
 
 
 def plan(parts: Parts, planner: Planner) -> Ladder:
     """Returns the cheapest ladder."""
     if parts.findings.elastic:
         return planner.plan_elastic(parts.findings.elastic, parts.findings.sizes)
+    return planner.plan_opaque(*largest_size(parts, planner))
+
+
+def largest_size(parts: Parts, planner: Planner) -> tuple[int, int]:
+    """Returns the weights of the largest network of a space, and about how many bytes a chunk takes for each lane."""
     alone = parts.job(planner.plan_opaque(1, 1), np.zeros(2, np.uint32))
     sizes = [_size(alone, trial) for trial in parts.large_trials()]
-    return planner.plan_opaque(*(max(numbers) for numbers in zip(*sizes, strict=True)))
+    num_weights, lane_bytes = (max(numbers) for numbers in zip(*sizes, strict=True))
+    return num_weights, lane_bytes
 
 
 def plan_one(parts: Parts, planner: Planner, trials: int) -> Ladder:
