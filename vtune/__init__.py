@@ -18,6 +18,7 @@ from vtune.parameters import (
     reverse_loguniform,
     uniform,
 )
+from vtune.planning import Forecast, plan
 from vtune.protocols import Shapes
 from vtune.retesting import Retest, retest
 from vtune.searching import search
@@ -31,6 +32,7 @@ __all__ = [
     "Choice",
     "Continuous",
     "Data",
+    "Forecast",
     "FusedResults",
     "FusedSearch",
     "Integer",
@@ -45,6 +47,7 @@ __all__ = [
     "integers",
     "loguniform",
     "per_layer",
+    "plan",
     "powers_of_two",
     "retest",
     "reverse_loguniform",

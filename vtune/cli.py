@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     metric = "accuracy (y is a class), mse (y is a quantity) or loss; default: by what y looks like"
     search.add_argument("--metric", default="auto", metavar="NAME", help=metric)
     search.add_argument("--start", metavar="FOLDER", help="an older search, whose best 8 trials are tried first")
+    planned = "print which programs it would compile, what they have of the trials and the expected time, and stop"
+    search.add_argument("--plan", action="store_true", help=planned)
     _add_search_options(search)
 
     show = commands.add_parser("show", help="print what a search left in its folder")
@@ -143,7 +145,7 @@ def _search(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"--optimizer {arguments.optimizer}, and {arguments.space} has an optimizer as well; leave one of them out"
         )
-    options = {"metric": arguments.metric} | ({"start": arguments.start} if arguments.start else {})
+    options = {"metric": arguments.metric}
     if others:
         space["optimizer"] = choice(optimizers)
     else:
@@ -152,7 +154,10 @@ def _search(arguments: argparse.Namespace) -> None:
     with warnings.catch_warnings():
         if arguments.standardize is False:
             warnings.simplefilter("ignore", SizeWarning)
-        _run(arguments, space, data, **options)
+        if arguments.plan:
+            _plan(arguments, space, data, **options)
+        else:
+            _run(arguments, space, data, **options, **({"start": arguments.start} if arguments.start else {}))
 
 
 def _data(arguments: argparse.Namespace) -> Any:
@@ -198,6 +203,18 @@ def _run(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **o
     study = search(MLP, space, data, **common, **options)
     print(study.summary())
     print(_verdict(study.metric, study.best_score, study.test_score))
+
+
+def _plan(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **options: Any) -> None:
+    """Prints what does not depend on strategy, seed or start; a search that its folder holds keeps its ladder."""
+    from vtune.planning import plan
+    from vtune.results.store import read_if_there
+    from vtune.start import ladder_of
+    from vtune.training.mlp import MLP
+
+    kept = read_if_there(arguments.folder) if arguments.folder else None
+    amounts = {name: getattr(arguments, name) for name in ("trials", "epochs", "chunk")}
+    print(plan(MLP, space, data, **amounts, ladder=ladder_of(kept, "auto") if kept else "auto", **options))
 
 
 def _verdict(metric: str, best_score: float, test_score: float | None) -> str:

@@ -8,10 +8,11 @@ from typing import Protocol
 from vtune.protocols import Chunk, Rung
 from vtune.training.cost import CostTable, epoch_seconds
 from vtune.training.places import Place
+from vtune.training.programs import Program
 
 
 class Timed(Protocol):
-    """What dealing goes by: a program, as far as its time is known."""
+    """What dealing goes by of a program, for one that is only imagined."""
 
     @property
     def state_bytes(self) -> int:
@@ -45,7 +46,7 @@ class Dealer:
         self,
         chunks: Iterable[Chunk],
         places: Iterable[Place],
-        program: Callable[[Rung], Timed],
+        program: Callable[[Rung], Program | Timed],
         table: CostTable,
         num_rows: int,
     ):
@@ -61,7 +62,7 @@ class Dealer:
         self._places, self._table, self._num_rows, self._program = set(places), table, num_rows, program
         self._waiting: dict[Rung, deque[Chunk]] = {}
         self._epochs: dict[Rung, int] = {}  # that wait, kept as counting them anew takes longer than a small chunk
-        self._programs: dict[Rung, Timed] = {}
+        self._programs: dict[Rung, Program | Timed] = {}
         self._claimed_by: dict[Rung, set[Place]] = {}
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
