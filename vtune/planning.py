@@ -38,7 +38,8 @@ class Forecast:
             worker, and ``padding`` is how many times the multiply-adds it makes that its trials need at their true
             sizes, idle lanes left out.
         programs: how many are expected to be compiled.
-        seconds: that the search is expected to take on these devices, compiling included.
+        seconds: that the trials are expected to take on these devices, compiling included; setting up and finalists
+            come on top.
         warm_seconds: likewise, where all programs are compiled already.
         why: the plan, and what it is better than, in a few lines.
     """
@@ -82,7 +83,8 @@ def plan(
     so that padding and compiling together take the least time, by a cost table that ships with vtune and was measured
     on another machine. So seconds here may be others, and their ratios count. What each program has of the trials is
     told by 4,096 that are drawn from the whole space: a strategy that zooms in has other shares later on, and one that
-    asks in rounds waits for the last chunk of each.
+    asks in rounds waits for the last chunk of each. Left out is the time in which a search looks into the model and
+    plans, a second or a few, and that of finalists, which are trainings of their own.
 
     Args:
         model_fn: as for ``search``, as are all arguments.
@@ -180,6 +182,7 @@ def _why(outlook: Outlook, ladder: Ladder, cost: Cost, rungs: pd.DataFrame, wher
         f"{f', {at_a_time} at a time' if at_a_time > 1 else ''}; {cost.warm_seconds:.3g} s once all is compiled"
     )
     others = list(_others(outlook, cost))
+    yield "setting up, waiting at the end of rounds, and finalists come on top"
     if others:
         yield f"instead: {'; '.join(others)}"
     yield f"seconds by cost table {VERSION} of vtune, measured on another machine: their ratios count"
