@@ -107,18 +107,22 @@ class Outlook:
         return len(shapes), (compiling + training * self.planner.trials) / len(self.places)
 
     def padding(self, rung: Rung, trials: Sequence[Hparams]) -> float:
-        """Returns how many times the multiply-adds it makes that trials of a rung need at their true sizes."""
-        made = sum(self._turns(trial, rung) * rung.rows for trial in trials) * sum(self.padded_macs(rung))
+        """Returns how many times the multiply-adds a rung makes that its trials need at their true sizes.
+
+        Trials are taken to be among others that skip the same.
+        """
+        made = sum(self._turns(trial, rung) * rung.rows * sum(self.made_macs(rung, [trial])) for trial in trials)
         return made / sum(self._trained_rows(trial) * sum(self.true_macs(trial)) for trial in trials)
 
-    def padded_macs(self, rung: Rung) -> Sequence[int]:
-        """Returns the multiply-adds of a row's forward pass by layer, as a rung makes them."""
+    def made_macs(self, rung: Rung, trials: Sequence[Hparams]) -> Sequence[int]:
+        """Returns the multiply-adds of a row's forward pass by layer, as a rung makes them for a chunk of trials."""
         elastic = self.parts.findings.elastic
         if elastic is None:
             return [self._num_weights]
-        constants = dict(rung.structure)
+        constants, padded = dict(rung.structure), dict(rung.sizes)
         exact = {name: constants[name] for name in self.parts.findings.sizes if name in constants}
-        return elastic.row_macs({**exact, **dict(rung.sizes)}, self.planner.shapes)
+        made = {name: max(trial[name] for trial in trials) for name in elastic.skipped if name in padded}
+        return elastic.row_macs({**exact, **padded, **made}, self.planner.shapes)
 
     def true_macs(self, trial: Hparams) -> Sequence[int]:
         """Returns the same at a trial's true sizes."""
@@ -172,7 +176,7 @@ class Outlook:
 
     def _chunk_seconds(self, chunk: Chunk) -> float:
         """All lanes wait for the one that takes the most, and those without a trial are computed too."""
-        rung, macs = chunk.rung, self.padded_macs(chunk.rung)
+        rung, macs = chunk.rung, self.made_macs(chunk.rung, [training.hparams for training in chunk.trainings])
         sizes = {training.hparams["batch_size"] for training in chunk.trainings}
         return rung.lanes * max(self._seconds(macs, size, rung.rows) for size in sizes)
 
