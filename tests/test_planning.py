@@ -91,7 +91,7 @@ def test_one_size_is_not_padded_and_compared_with_nothing():
 
 
 def test_it_is_told_what_other_plans_would_take():
-    forecast = plan(vtune.MLP, MIXED, DATA, trials=256, epochs=20)
+    forecast = plan(vtune.MLP, MIXED, DATA, trials=2048, epochs=20)
     assert "with all trials padded to the largest (1 program)" in forecast.why
     assert "with a program for each of " in forecast.why
 
