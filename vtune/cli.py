@@ -1,4 +1,4 @@
-"""The command line, ``vtune demo | search | show | retest``. Heavy imports come late, so that ``--help`` is quick."""
+"""The command line: ``vtune demo | search | show | retest | bench``. Heavy imports come late: ``--help`` is quick."""
 
 import argparse
 import sys
@@ -75,6 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     retest.set_defaults(command=_retest)
     retest.add_argument("folder", metavar="FOLDER", help="of the older search")
     _add_retest_options(retest)
+
+    bench = commands.add_parser(
+        "bench",
+        help="measure this machine, how much of it a search makes use of, and what a loop would take",
+        description="Takes a minute or two. The loop is written in Flax and Optax as usual, and compiles each trial.",
+    )
+    bench.set_defaults(command=_bench)
+    bench.add_argument("--quick", action="store_true", help="fewer trials and epochs: half a minute")
     return parser
 
 
@@ -215,6 +223,13 @@ def _plan(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **
     kept = read_if_there(arguments.folder) if arguments.folder else None
     amounts = {name: getattr(arguments, name) for name in ("trials", "epochs", "chunk")}
     print(plan(MLP, space, data, **amounts, ladder=ladder_of(kept, "auto") if kept else "auto", **options))
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from vtune.benching import QUICK, WHOLE, bench
+
+    for line in bench(QUICK if arguments.quick else WHOLE):
+        print(line, flush=True)
 
 
 def _verdict(metric: str, best_score: float, test_score: float | None) -> str:

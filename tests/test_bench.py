@@ -1,0 +1,36 @@
+"""The short benchmark that users run."""
+
+import re
+
+import pytest
+
+from vtune.benching import QUICK, Scale, _told_agreement, bench
+from vtune.cli import main
+
+
+@pytest.mark.long
+def test_it_tells_the_peak_the_useful_share_and_how_much_faster_a_search_is():
+    lines = list(bench(Scale(4, 2, 1.0)))
+    assert " cpu device" in lines[0]
+    peak = float(re.fullmatch(r"peak: (\d+) GFLOP/s, .*", lines[1])[1])
+    rows = [line for line in lines if line.startswith(("vtune, ", "a loop, "))]
+    assert len(rows) == 3
+    for row in rows:
+        trials, seconds, per_second, rate, share = row[29:].rstrip("%").split()
+        assert float(per_second) == pytest.approx(int(trials) / float(seconds), rel=0.1, abs=0.06)
+        assert float(share) == pytest.approx(100 * float(rate) / peak, abs=0.2)
+    assert re.fullmatch(r"trial by trial, vtune is [\d.]+ times as fast as the loop, and [\d.]+ times .*", lines[-2])
+    assert re.fullmatch(
+        r"the losses of (\d) of \1 trials are those of the loop within 0.0001 after one epoch", lines[-1]
+    )
+
+
+def test_losses_that_differ_are_found():
+    assert _told_agreement([1.0, float("nan")], [1.00001, float("nan")]).startswith("the losses of 2 of 2 trials")
+    assert _told_agreement([1.0, 2.0], [1.1, float("nan")]).startswith("NOT THE SAME WORK: the losses of 0 of 2")
+
+
+def test_the_command_prints_what_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr("vtune.benching.bench", lambda scale: iter([f"{scale.trials} trials"]))
+    assert main(["bench", "--quick"]) == 0
+    assert capsys.readouterr().out == f"{QUICK.trials} trials\n"

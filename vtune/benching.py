@@ -1,0 +1,193 @@
+"""``vtune bench``: how fast this machine is, how much of that a search makes use of, and what a loop would take."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
+
+from vtune.data import Data
+from vtune.keys import from_words, seed_key
+from vtune.parameters import integers, loguniform, powers_of_two, reverse_loguniform
+from vtune.protocols import Shapes
+from vtune.searching import search
+from vtune.study import Study
+from vtune.training.devices import describe, local_devices
+from vtune.training.mlp import MLP
+from vtune.training.programs import data_orders
+
+MIXED = {
+    "beta1": reverse_loguniform(0.8, 0.99),
+    "batch_size": powers_of_two(32, 256),
+    "hidden": integers(16, 256, log=True),
+    "layers": integers(1, 4),
+}
+"""Networks of all sizes; learning rates come with the benchmark."""
+
+_RATES = loguniform(1e-4, 1e-1)
+
+_SAME = 1e-4
+"""How far losses after one epoch may differ where two programs did the same work in float32 (law Agreement)."""
+
+
+class Scale(NamedTuple):
+    """How much is trained: trials of a search, epochs of each, and the seconds that the loop is given."""
+
+    trials: int
+    epochs: int
+    loop_seconds: float
+
+
+WHOLE, QUICK = Scale(64, 10, 20.0), Scale(16, 3, 4.0)
+
+
+class Lap(NamedTuple):
+    """Trials that were trained one way: how many, in how many seconds, with how many useful operations."""
+
+    trials: int
+    seconds: float
+    flops: float
+
+
+def bench(scale: Scale = WHOLE) -> Iterator[str]:
+    """Measures, and yields what it finds line by line.
+
+    A random search of networks of all sizes on the digits is run cold, and again with another seed, warm. Some of the
+    first one's trials are then trained by a loop in Flax and Optax as it is usually written, which compiles each of
+    them, from the same initial weights and in the same order of the rows. The loop's validation is timed too.
+
+    Args:
+        scale: how much is trained.
+    """
+    devices = local_devices()
+    yield f"{describe(devices)} ({devices[0].device_kind}), jax {jax.__version__}"
+    peak = peak_flops()
+    yield f"peak: {peak / 1e9:.0f} GFLOP/s, of one large float32 product"
+    yield f"{scale.trials} networks of all sizes, {scale.epochs} epochs of the digits:"
+    yield _row("", "trials", "seconds", "trials/s", "useful GFLOP/s", "of the peak")
+    study, cold = _search(scale, seed=0)
+    yield _told("vtune, compiling included", cold, peak)
+    _, warm = _search(scale, seed=1)
+    yield _told("vtune, once compiled", warm, peak)
+    losses, loop = _loop(study, scale)
+    yield _told("a loop, compiling each trial", loop, peak)
+    ratios = [loop.seconds / loop.trials / (lap.seconds / lap.trials) for lap in (cold, warm)]
+    yield f"trial by trial, vtune is {ratios[0]:.1f} times as fast as the loop, and {ratios[1]:.1f} times once compiled"
+    yield _agreement(study, losses)
+
+
+def peak_flops(size: int = 2048) -> float:
+    """Returns the floating-point operations a second of one large float32 product."""
+    a = jnp.ones((size, size), jnp.float32)
+    return 2 * size**3 / best_seconds(jnp.matmul, a, a)
+
+
+def best_seconds(function: Callable[..., Any], *arguments: Array, repeats: int = 5) -> float:
+    """Returns the seconds of the fastest of some calls, compiled before."""
+    compiled = jax.jit(function).lower(*arguments).compile()
+    jax.block_until_ready(compiled(*arguments))
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(compiled(*arguments))
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def useful_flops(params: Mapping[str, Any], data: Data, epochs: int) -> int:
+    """Returns the floating-point operations of one MLP at its true size: padding and the optimizer do not count.
+
+    4 per weight of the first layer and trained row, as no gradient of the input is needed, and 6 per other weight.
+
+    Args:
+        params: hidden, layers and batch_size at least.
+        data: that it is trained on.
+        epochs: how many.
+    """
+    sizes = {name: params[name] for name in MLP.elastic.names}
+    first, *others = MLP.elastic.row_macs(sizes, Shapes(data.inputs, data.outputs))
+    rows_of_epoch = data.num_train // params["batch_size"] * params["batch_size"]
+    return epochs * rows_of_epoch * (4 * first + 6 * sum(others))
+
+
+def _search(scale: Scale, seed: int) -> tuple[Study, Lap]:
+    settings: dict[str, Any] = {"trials": scale.trials, "epochs": scale.epochs, "seed": seed}
+    started = time.perf_counter()
+    study = search(MLP, {**MIXED, "learning_rate": _RATES}, strategy="random", finalists=0, progress=False, **settings)
+    seconds = time.perf_counter() - started
+    return study, Lap(scale.trials, seconds, _flops(study, scale.trials, scale.epochs))
+
+
+def _flops(study: Study, trials: int, epochs: int) -> int:
+    return sum(useful_flops(study.trial(trial_id).params, study.data, epochs) for trial_id in range(trials))
+
+
+def _loop(study: Study, scale: Scale) -> tuple[list[float], Lap]:
+    """Trains one trial of a study after the other until the time is over; returns losses after their first epoch."""
+    numbers = study.job.root, np.int32(0), np.int32(0)
+    orders = np.asarray(data_orders(*numbers, num_rows=study.data.num_train, num_epochs=scale.epochs))
+    losses, seconds = [], 0.0
+    while len(losses) < scale.trials and (not losses or seconds < scale.loop_seconds):
+        hparams, module = _begin(study, len(losses))
+        started = time.perf_counter()
+        losses.append(_train(module, hparams, study.data, orders)[0])
+        seconds += time.perf_counter() - started
+    return losses, Lap(len(losses), seconds, _flops(study, len(losses), scale.epochs))
+
+
+def _begin(study: Study, trial_id: int) -> tuple[Mapping[str, Any], nnx.Module]:
+    """Returns the hyperparameters of a trial, and its network at its true size with its initial weights."""
+    hparams, network = study.lineages[trial_id][-1].hparams, study.job.recipe.network()
+    weights = jax.jit(lambda key: network.init(key, hparams))(seed_key(from_words(study.job.root), jnp.int32(0)))
+    return hparams, network.module(weights, hparams)  # pyright: ignore[reportReturnType]
+
+
+def _train(model: Any, hparams: Mapping[str, Any], data: Data, orders: np.ndarray) -> list[float]:
+    """Trains a network as it is usually written; returns its validation loss after each epoch."""
+    (x, y), batch_size = data.train, hparams["batch_size"]
+    betas = {"b1": hparams["beta1"], "b2": hparams["beta2"], "eps": hparams["epsilon"]}
+    optimizer = nnx.Optimizer(model, optax.adam(hparams["learning_rate"], **betas), wrt=nnx.Param)
+
+    def mean_loss(model: Any, x: Any, y: Any) -> Float[Array, ""]:
+        return optax.softmax_cross_entropy_with_integer_labels(model(x), y).mean()
+
+    @nnx.jit
+    def train_step(model: Any, optimizer: nnx.Optimizer, x: Any, y: Any) -> None:
+        optimizer.update(model, nnx.grad(mean_loss)(model, x, y))
+
+    validate, losses = nnx.jit(mean_loss), []
+    for order in orders:
+        for batch in order[: len(order) // batch_size * batch_size].reshape(-1, batch_size):
+            train_step(model, optimizer, x[batch], y[batch])
+        losses.append(float(validate(model, *data.valid)))
+    return losses
+
+
+def _agreement(study: Study, losses: list[float]) -> str:
+    """Whether search and loop did the same work; where one epoch is chaotic already, they part."""
+    curves = [study.trial(trial_id).curves for trial_id in range(len(losses))]
+    return _told_agreement([curve[0, 1] if len(curve) else np.nan for curve in curves], losses)
+
+
+def _told_agreement(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    is_same = np.isclose(ours, theirs, rtol=_SAME, atol=0, equal_nan=True)
+    told = (
+        f"the losses of {is_same.sum()} of {len(theirs)} trials are those of the loop within {_SAME:g} after one epoch"
+    )
+    return told if is_same.mean() > 0.5 else f"NOT THE SAME WORK: {told}"
+
+
+def _told(name: str, lap: Lap, peak: float) -> str:
+    rate = lap.flops / lap.seconds
+    numbers = f"{lap.seconds:.2f}", f"{lap.trials / lap.seconds:.1f}", f"{rate / 1e9:.1f}", f"{rate / peak:.1%}"
+    return _row(name, str(lap.trials), *numbers)
+
+
+def _row(name: str, *cells: str) -> str:
+    return f"{name:29}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, (8, 9, 10, 16, 13), strict=True))
