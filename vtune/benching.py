@@ -136,7 +136,8 @@ def _loop(study: Study, scale: Scale) -> tuple[list[float], Lap]:
     while len(losses) < scale.trials and (not losses or seconds < scale.loop_seconds):
         hparams, module = _begin(study, len(losses))
         started = time.perf_counter()
-        losses.append(_train(module, hparams, study.data, orders)[0])
+        with jax.numpy_dtype_promotion("standard"):  # which Optax needs, whatever is set here
+            losses.append(_train(module, hparams, study.data, orders)[0])
         seconds += time.perf_counter() - started
     return losses, Lap(len(losses), seconds, _flops(study, len(losses), scale.epochs))
 

@@ -147,7 +147,7 @@ def test_lost_legs_are_trained_again_before_what_goes_on_from_them():
     queue = make_queue({**SPACE, "optimizer": "momentum"}, digits(96, 50), epochs=EPOCHS)
     row = {"optimizer": "momentum", "learning_rate": 1e-3, "hidden": 8, "layers": 1}
     small, large = complete([{**row, "batch_size": size} for size in (32, 64)])
-    ends = [(small, (2, 3, 4)), (large, (1, 2, 3, 4))]  # the larger batch has a leg more, and comes later in a chunk
+    ends = [(large, (2, 3, 4)), (small, (1, 2, 3, 4))]  # the smaller batch has a leg more, and comes later in a chunk
     trainings = [
         Training(tuple(Leg(trial, row, until) for until in untils)) for trial, (row, untils) in enumerate(ends)
     ]
