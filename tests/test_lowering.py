@@ -87,16 +87,17 @@ def test_the_fused_search_lowers():
 # Precision of matrix products
 
 
+@pytest.mark.parametrize("layers", [2, vtune.integers(1, 2)], ids=["two layers", "one of which a trial may lack"])
 @pytest.mark.parametrize("precision", [None, "default", "bfloat16", "highest"])
-def test_the_precision_of_matrix_products_reaches_forward_and_backward_pass(precision):
-    space = {"learning_rate": vtune.loguniform(1e-4, 1e-1)}
+def test_the_precision_of_matrix_products_reaches_forward_and_backward_pass(precision, layers):
+    space = {"learning_rate": vtune.loguniform(1e-4, 1e-1), "layers": layers}
     queue = make_queue(space, matmul_precision=precision)
     (rung,) = rungs_of(queue, space, 1)
     text = queue.job.program(rung).export("cuda", place=HERE).mlir_module()
     # The network's own: whether numbers are finite is a product with zeros, one number a lane, exact in any precision.
     lines = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
     products = [line for line in lines if not re.search(r"-> tensor<\d+xf32>", line)]
-    assert len(lines) - len(products) == 6 + 1  # weights and biases of 3 layers, and the loss
+    assert len(lines) - len(products) == 6  # weights and biases of 3 layers
     assert len(products) >= 3 + 3 + 2 + 3  # forward, backward to weights and to inputs, and validation, of 3 layers
     highest = [line for line in products if "precision = [HIGHEST, HIGHEST]" in line]
     assert len(highest) == (len(products) if precision == "highest" else 0)

@@ -10,7 +10,7 @@ import vtune
 from vtune.defaults import DEFAULTS
 from vtune.precision import float_precision
 from vtune.training.optimizers import OPTIMIZERS
-from vtune.training.optional import Parts, optional_layer
+from vtune.training.optional import NetworkParts, optional_layer
 
 BATCH, ROOM, INPUTS, OUTPUTS = 5, 8, 6, 7
 
@@ -95,9 +95,10 @@ def test_parts_are_worked_on_one_by_one_and_put_together_again():
     def rest(state, grads):
         return state
 
-    alone = Parts(names, {}).map(step, rest, state, weights)
+    alone = NetworkParts(names, {}).map(step, rest, state, weights)
     there, lacking = (
-        Parts(names, {"second": jnp.array(has_second)}).map(step, rest, state, weights) for has_second in (True, False)
+        NetworkParts(names, {"second": jnp.array(has_second)}).map(step, rest, state, weights)
+        for has_second in (True, False)
     )
     jax.tree.map(np.testing.assert_array_equal, there, alone)
     np.testing.assert_array_equal(lacking[0].mu["first"]["kernel"], alone[0].mu["first"]["kernel"])
@@ -108,7 +109,7 @@ def test_parts_are_worked_on_one_by_one_and_put_together_again():
 def test_what_a_part_says_counts_where_a_network_has_it():
     weights = {"first": jnp.ones(3), "second": jnp.full(2, jnp.nan)}
     said = [
-        bool(Parts(tuple(weights), has).all(lambda part: jnp.isfinite(jax.tree.leaves(part)[0]).all(), weights))
+        bool(NetworkParts(tuple(weights), has).all(lambda part: jnp.isfinite(jax.tree.leaves(part)[0]).all(), weights))
         for has in ({"second": jnp.array(True)}, {"second": jnp.array(False)})
     ]
     assert said == [False, True]
@@ -120,7 +121,7 @@ def test_a_network_has_the_layers_that_its_rung_may_lack():
     assert vtune.MLP.elastic.has_part({"layers": 2}, shapes._replace(sizes={"hidden": 8})) == {}
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "momentum", "rmsprop", "sgd"])
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_known_optimizers_step_one_part_as_they_step_all(optimizer):
     """What ``Task.has_part`` goes by: they are elementwise."""
     weights = {"first": draws(3), "second": draws(2, 2)}

@@ -80,11 +80,12 @@ def plan(
     """Returns how ``search`` with the same arguments would train, and what that is expected to take, without training.
 
     Nothing is compiled either. The ladder is the one that the search plans for itself: where sizes and batches are cut
-    so that padding and compiling together take the least time, by a cost table that ships with vtune and was measured
-    on another machine. So seconds here may be others, and their ratios count. What each program has of the trials is
-    told by 4,096 that are drawn from the whole space: a strategy that zooms in has other shares later on, and one that
-    asks in rounds waits for the last chunk of each. Left out is the time in which a search looks into the model and
-    plans, a second or a few, and that of finalists, which are trainings of their own.
+    so that padding and compiling together take the least time, by a cost table that ships with vtune: for CPUs it was
+    measured on one of them, for accelerators it is a guess. So seconds here may be others, and their ratios count.
+    Every trial is taken to train all its epochs, once, whatever a strategy makes of it. What each program has of the
+    trials is told by 4,096 that are drawn from the whole space: a strategy that zooms in has other shares later on, and
+    one that asks in rounds waits for the last chunk of each. Left out is the time in which a search looks into the
+    model and plans, a second or a few, and that of finalists, which are trainings of their own.
 
     Args:
         model_fn: as for ``search``, as are all arguments.
@@ -104,7 +105,7 @@ def plan(
 
     Raises:
         TypeError: for an argument of a wrong type.
-        ValueError: for what ``search`` would refuse.
+        ValueError: for what ``search`` would refuse, but for chunks beyond the memory of a device.
 
     Example:
         >>> import vtune
@@ -182,10 +183,11 @@ def _why(outlook: Outlook, ladder: Ladder, cost: Cost, rungs: pd.DataFrame, wher
         f"{f', {at_a_time} at a time' if at_a_time > 1 else ''}; {cost.warm_seconds:.3g} s once all is compiled"
     )
     others = list(_others(outlook, cost))
-    yield "setting up, waiting at the end of rounds, and finalists come on top"
+    yield "every trial is taken to train all its epochs; setting up, the end of rounds, and finalists come on top"
     if others:
         yield f"instead: {'; '.join(others)}"
-    yield f"seconds by cost table {VERSION} of vtune, measured on another machine: their ratios count"
+    known = "a guess at accelerators" if planner.kind.is_accelerator else "measured on another machine"
+    yield f"seconds by cost table {VERSION} of vtune, {known}: their ratios count"
 
 
 def _others(outlook: Outlook, cost: Cost) -> Iterator[str]:

@@ -68,7 +68,8 @@ def _start(script: str, asked: Asked) -> subprocess.Popen[str]:
     root = Path(__file__).parent.parent
     path = os.pathsep.join(filter(None, [str(root), str(root.parent), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", f"anytime.{script}", json.dumps(asked._asdict())]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+    cold = {"JAX_ENABLE_COMPILATION_CACHE": "false", "PYTHONPATH": path}
+    return subprocess.Popen(command, env={**os.environ, **cold}, stdout=subprocess.PIPE, text=True)
 
 
 def _read(process: subprocess.Popen[str]) -> Mapping[str, Any]:

@@ -41,7 +41,7 @@ def main() -> None:
     objective = Objective(asked, ended)
     study.optimize(objective, timeout=max(0.0, asked.seconds - asked.elapsed))
     better = improvements(ended, asked.seconds)
-    told = {"ended": better, "trials": len(ended), "took": asked.elapsed, "training": objective.seconds}
+    told = {"ended": better, "trials": len(ended), "took": asked.elapsed}
     print(json.dumps(told))
 
 
@@ -51,11 +51,10 @@ class Objective:
     Attributes:
         asked: what is asked.
         ended: where networks are noted as they stand when their training ends.
-        seconds: that training took, all of them together.
     """
 
     def __init__(self, asked: Asked, ended: list[Ended]):
-        self.asked, self.ended, self.seconds = asked, ended, 0.0
+        self.asked, self.ended = asked, ended
         self.train, self.valid, self.test = (tensors(asked.part(name)) for name in ("train", "valid", "test"))
         self.num_classes = int(self.train[1].max()) + 1
         self.decides_at = {round(asked.epochs / ETA**level) for level in range(round(math.log(asked.epochs, ETA)) + 1)}
@@ -63,7 +62,7 @@ class Objective:
     def __call__(self, trial: optuna.Trial) -> float:
         """Returns what is to be maximized."""
         model, epochs = self.begin(trial)
-        score, loss, told, began = 0.0, math.inf, -math.inf, self.asked.elapsed
+        score, loss, told = 0.0, math.inf, -math.inf
         is_pruned = False
         for epoch in range(1, 1 + self.asked.epochs):
             next(epochs)
@@ -78,7 +77,6 @@ class Objective:
             if is_pruned := epoch < self.asked.epochs and trial.should_prune():
                 break
         now = self.asked.elapsed
-        self.seconds += now - began
         self.ended.append(Ended(now, score, loss, measure(model, *self.test)[0]))
         if is_pruned:
             raise optuna.TrialPruned

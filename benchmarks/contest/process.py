@@ -28,11 +28,13 @@ class Lap(NamedTuple):
         seconds: from the call to the last curve on the host.
         compilations: programs that JAX compiled meanwhile.
         curves: what came out.
+        start: seconds that the process took to start, where the search was its first and they count.
     """
 
     seconds: float
     compilations: int
     curves: Curves
+    start: float = 0.0
 
 
 class ContestantError(Exception):

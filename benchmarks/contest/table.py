@@ -63,8 +63,8 @@ def rows_of(title: str, works: Works, results: Mapping[str, Result]) -> Iterator
     for name, result in results.items():
         for run in () if result.trouble else RUNS:
             laps, trained = _laps(result, run), works[result.stands_for(run)]
-            seconds = _seconds(laps)
-            ours = _seconds(_laps(results["vtune"], run)) if "vtune" in results else None
+            seconds = _seconds(laps, run)
+            ours = _seconds(_laps(results["vtune"], run), run) if "vtune" in results else None
             yield Row(
                 population=title,
                 contestant=name,
@@ -100,8 +100,9 @@ def _laps(result: Result, run: str) -> list[Lap]:
     return result.laps[result.stands_for(run)]
 
 
-def _seconds(laps: Sequence[Lap]) -> list[float]:
-    return [lap.seconds for lap in laps]
+def _seconds(laps: Sequence[Lap], run: str) -> list[float]:
+    """Who is never warm is as slow the second time, but has started."""
+    return [lap.seconds + (lap.start if run == "cold" else 0.0) for lap in laps]
 
 
 def _told_seconds(row: Row) -> str:

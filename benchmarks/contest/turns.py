@@ -139,7 +139,7 @@ class Turns(NamedTuple):
             laps, works = result.laps[run], self.works[run]
             lap = self._train(name, works[len(laps) % len(works)])
             if run == "cold" and self.counts_imports:
-                lap = lap._replace(seconds=self.runners[name].seconds + lap.seconds)
+                lap = lap._replace(start=self.runners[name].seconds)
             laps.append(lap)
             print(f"{name}, {run}: {lap.seconds:.1f} s, {lap.compilations} compilations", file=sys.stderr, flush=True)
         if name == TRUTH and not result.moved:

@@ -1,12 +1,10 @@
 """A fresh process, which finds nothing compiled, no device chosen and no memory in use."""
 
 import multiprocessing
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
-from unittest.mock import patch
 
 
 @dataclass(frozen=True)
@@ -17,13 +15,12 @@ class Fresh:
     connection: Connection
 
     @classmethod
-    def start(cls, environment: Mapping[str, str] | None = None) -> "Fresh":
-        """Starts the process; ``environment`` is set in it beside all that is set here."""
+    def start(cls) -> "Fresh":
+        """Starts the process."""
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()
         process = spawn.Process(target=_serve, args=(theirs,), daemon=True)
-        with patch.dict(os.environ, environment or {}):
-            process.start()
+        process.start()
         theirs.close()
         return cls(process, ours)
 

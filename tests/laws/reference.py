@@ -79,12 +79,20 @@ def train_alone(
     return np.array(curves)
 
 
+def clipped(hparams: Mapping[str, Any]) -> optax.GradientTransformation:
+    """Adam on gradients of no more than a norm, over all weights: no optimizer of one weight at a time."""
+    adam = optax.adam(hparams["learning_rate"], b1=hparams["beta1"], b2=hparams["beta2"], eps=hparams["epsilon"])
+    return optax.chain(optax.clip_by_global_norm(0.1), adam)
+
+
 def _optimizer(name: str, hparams: Mapping[str, Any], rate: Any) -> optax.GradientTransformation:
     """As Optax has it, at the learning rate of this epoch; its state is the same for every rate."""
     if name == "adam":
         return optax.adam(rate, b1=hparams["beta1"], b2=hparams["beta2"], eps=hparams["epsilon"])
     if name == "momentum":
         return optax.sgd(rate, momentum=hparams["momentum"])
+    if name == "clipped":
+        return clipped({**hparams, "learning_rate": rate})
     assert name == "rmsprop"
     return optax.rmsprop(rate, eps=hparams["epsilon"], momentum=hparams["momentum"])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.laws.population import complete, digits, final_states, float64, initial_lane, make_queue, train
-from tests.laws.reference import PlainMLP, train_alone
+from tests.laws.reference import PlainMLP, clipped, train_alone
 from vtune.data import Data
 from vtune.parameters import choice, integers, loguniform
 from vtune.space import per_layer
@@ -149,6 +149,19 @@ def test_every_optimizer_agrees_and_shares_the_search_with_the_others(optimizer)
         curves, orders = train(queue, rows, 3), orders_of(queue, 3)
         for trial_id, row in enumerate(rows):
             truth, _ = alone(queue, row, orders)
+            np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-9, err_msg=str(row))
+
+
+def test_an_optimizer_that_measures_all_gradients_agrees_whatever_layers_its_neighbours_have():
+    space = {**SPACE, "hidden": 37, "layers": integers(1, 3), "batch_size": choice([32, 96])}
+    with float64():
+        queue = make_queue(space, digits(), optimizer=clipped, trials=6)
+        base = [row for row in population([3e-3]) if row["batch_size"] in (32, 96)]
+        rows = [{**base[number], "hidden": 37, "layers": 1 + number % 3} for number in range(6)]
+        assert len({queue.job.ladder.rung(row) for row in complete(rows)}) == 1
+        curves, orders = train(queue, rows, 3), orders_of(queue, 3)
+        for trial_id, row in enumerate(rows):
+            truth, _ = alone(queue, {**row, "optimizer": "clipped"}, orders)
             np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-9, err_msg=str(row))
 
 

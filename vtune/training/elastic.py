@@ -59,6 +59,11 @@ class Elastic(NamedTuple):
     has_part: Callable[[Hparams, Shapes], Mapping[str, Any]] = lambda hparams, shapes: {}
 
 
+def declared(model_fn: Callable[..., Any]) -> Elastic | None:
+    """Returns what a model function declares; None for one that declares nothing."""
+    return getattr(model_fn, "elastic", None)
+
+
 def padded_size(name: str, hparams: Hparams, shapes: Shapes) -> int:
     """The size to allocate for ``name``: the rung's, or the true one where the network stands alone."""
     return shapes.sizes[name] if name in shapes.sizes else int(hparams[name])

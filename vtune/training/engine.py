@@ -2,8 +2,8 @@
 
 Only this module knows lanes and micro-batches. A mini-batch is cut into micro-batches of ``rung.rows`` rows whose
 gradients are summed; the optimizer steps where a mini-batch ends. Where a lane has nothing to do, ``where`` keeps its
-old state bit for bit. Nothing is ever reduced over lanes but the number of turns of the loop, and whether any lane
-steps: where none does, the optimizer is left out.
+old state bit for bit. Nothing is ever reduced over lanes but the number of turns of the loop, whether any lane steps,
+and whether any has some part of the network: where none does, the optimizer, or the part, is left out.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int, Key, PyTree, UInt32
 from vtune.keys import from_words, seed_key
 from vtune.protocols import DIVERGED, IDLE, RUNNING, LaneState, Rung, Task
 from vtune.scaling import Units
-from vtune.training.optional import Parts
+from vtune.training.optional import NetworkParts
 
 VALIDATION_ROWS = 128
 """How many validation rows are measured at a time."""
@@ -173,7 +173,8 @@ class Engine:
                 return step(lanes, found)
             return lax.cond(found.is_due.any(), step, _wait, lanes, found)
 
-        # Of no matter: what a mini-batch begins with is left out. Zeros would take a kernel for each.
+        # Of no matter: what a mini-batch begins with is left out. Zeros would take a kernel for each. The sum of a part
+        # that no lane has stays what it is here: the zeros that its weights are, which nobody reads.
         grads = states.params if rung.accumulates else ()
         start = _Turn(states, grads, jnp.zeros(rung.lanes), jnp.zeros(rung.lanes))
         turns = jnp.max(num_rows // batch_sizes * self._pieces(batch_sizes))
@@ -214,8 +215,8 @@ class Engine:
         epoch_loss = jnp.where(steps, lane.epoch_loss + loss, lane.epoch_loss)
         return _Turn(_freeze_where(is_due & ~steps, state), grads if self.rung.accumulates else (), loss, epoch_loss)
 
-    def _parts(self, state: LaneState, hparams: dict[str, Any]) -> Parts:
-        return Parts(tuple(state.params), self.task.has_part(hparams))
+    def _parts(self, state: LaneState, hparams: dict[str, Any]) -> NetworkParts:
+        return NetworkParts(tuple(state.params), self.task.has_part(hparams))
 
     def _clock(self, time: Int[Array, ""], batch_size: Any, num_rows: int) -> _Clock:
         rows, pieces = self.rung.rows, self._pieces(batch_size)

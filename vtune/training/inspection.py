@@ -77,7 +77,7 @@ def inspect(probe: Probe, space: Space) -> Findings:
             elastic model takes is no integer.
         TypeError: the model function returns no Flax module, its module no array, or the optimizer no transformation.
     """
-    elastic = getattr(probe.recipe.model_fn, "elastic", None)
+    elastic = probe.recipe.elastic
     sizes = tuple(member for name in (elastic.names if elastic else ()) for member in space.members(name))
     _check_sizes(space, sizes)
     probe.check_losses()

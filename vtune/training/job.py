@@ -13,7 +13,6 @@ from vtune.arrays import Part
 from vtune.data import Data
 from vtune.protocols import Chunk, Hparams, Rung, Training
 from vtune.training.devices import Device, device_bytes
-from vtune.training.elastic import Elastic
 from vtune.training.ladder import Ladder
 from vtune.training.objective import Objective
 from vtune.training.programs import Program, Signature, epochs_per_call, fingerprint, program
@@ -51,8 +50,7 @@ class Job:
             trainings: what to train.
             parts: how many times the lanes of its rung a chunk may have.
         """
-        elastic: Elastic | None = getattr(self.recipe.model_fn, "elastic", None)
-        skipped = elastic.skipped if elastic else ()
+        skipped = self.recipe.elastic.skipped if self.recipe.elastic else ()
         groups: dict[tuple[Rung, int, int, int], list[Training]] = {}
         for training in trainings:
             way = training.seed_index, training.start, training.until
@@ -130,7 +128,7 @@ class Job:
 
     @cached_property
     def _deciding(self) -> tuple[str, ...]:
-        """The hyperparameters that a ladder goes by: sizes, structure, and the batch size where there is one."""
+        """The hyperparameters that a ladder goes by: sizes, structure and the batch size."""
         names = {name for cell in self.ladder.cells for name in cell.high}.union(self.ladder.structural)
         return tuple(sorted(names | {"batch_size"}))
 

@@ -89,5 +89,5 @@ class MLP(nnx.Module):
                 x = optional_layer(self.activation, linear.kernel[...], linear.bias[...], x, layer <= self.layers)
             else:
                 x = self.activation(linear(x))
-                x = jnp.pad(x, ((0, 0), (0, (self.room or x.shape[1]) - x.shape[1])))
+                x = jnp.pad(x, ((0, 0), (0, self.room - x.shape[1]))) if self.room else x
         return self.output(x)

@@ -20,7 +20,7 @@ from jaxtyping import Key, PyTree
 from vtune.keys import IMPLEMENTATION, Purpose
 from vtune.precision import float_dtype
 from vtune.protocols import Hparams, Shapes
-from vtune.training.elastic import Elastic
+from vtune.training.elastic import declared
 
 ModelFn = Callable[..., Any]
 """``model_fn(hparams, rngs, shapes)`` returns a Flax module; it is given those of the three that it names."""
@@ -105,7 +105,7 @@ class Network:
 
     def has_part(self, hparams: Hparams) -> Mapping[str, Any]:
         """Returns, of the entries of the weights that a network may lack, whether this one has it."""
-        elastic: Elastic | None = getattr(self.model_fn, "elastic", None)
+        elastic = declared(self.model_fn)
         return elastic.has_part(hparams, self.shapes) if elastic else {}
 
     def module(self, weights: tuple[PyTree, PyTree], hparams: Hparams) -> Callable[..., Array]:

@@ -22,7 +22,7 @@ def _any_of_lanes(axis_size: int, in_batched: Sequence[bool], is_so: Array) -> t
     return (is_so.any(axis=0), False) if in_batched[0] else (is_so, False)
 
 
-class Parts(NamedTuple):
+class NetworkParts(NamedTuple):
     """The entries of a network's weights, some of which the network may lack.
 
     Attributes:
@@ -47,7 +47,7 @@ class Parts(NamedTuple):
             return work(tree, *others)
         places, structure = jax.tree.flatten(tree, is_leaf=self._are_weights)
         new = {name: structure.flatten_up_to(part) for name, part in self._each(work, rest, tree, *others).items()}
-        always = next(name for name in self.names if name not in self.has)
+        (always, *_) = (name for name in self.names if name not in self.has)
         merged = [
             {name: new[name][place] for name in self.names} if self._are_weights(old) else new[always][place]
             for place, old in enumerate(places)

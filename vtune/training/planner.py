@@ -1,9 +1,9 @@
 """Plans a ladder: how few programs, and how little padding, make a study take the least time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 
 import numpy as np
@@ -261,18 +261,43 @@ class _Group:
 
     def _lane_seconds(self, box: _Box) -> float:
         """Seconds of one trial padded to a box, whatever its batch size and what its chunk skips are."""
-        computed = product(*(self._computed(*place) for place in zip(self._names, box, strict=True)))
-        return sum(
-            math.prod(share for _, share in sizes) * self._seconds_of(*(s for s, _ in sizes)) for sizes in computed
+        is_skipped = [name in self.elastic.skipped for name in self._names]
+        return self._seconds_within(
+            tuple(ends if skips else ends[1:] for ends, skips in zip(box, is_skipped, strict=True))
         )
 
-    def _computed(self, name: str, interval: _Interval) -> list[tuple[int, float]]:
-        """The sizes that are computed for the trials of an interval, each with its share of them."""
-        low, high = interval
-        if name not in self.elastic.skipped:
-            return [(high, 1.0)]
-        shares = {size: share for size, share in self._skipped_shares[name].items() if low <= size <= high}
-        return [(size, share / sum(shares.values())) for size, share in shares.items()]
+    @cached_property
+    def _seconds_within(self) -> Callable[[tuple[tuple[int, ...], ...]], float]:
+        """From a box, whose ranges have both ends where less than the upper one may be computed, to seconds."""
+
+        @cache
+        def seconds_within(box: tuple[tuple[int, ...], ...]) -> float:
+            computed = product(*(self._computed(name, ends) for name, ends in zip(self._names, box, strict=True)))
+            return sum(
+                math.prod(share for _, share in way) * self._seconds_of(*(s for s, _ in way)) for way in computed
+            )
+
+        return seconds_within
+
+    @cached_property
+    def _seconds_of(self) -> Callable[..., float]:
+        """From computed sizes to the seconds of one trial, whatever its batch size is."""
+
+        @cache
+        def seconds_of(*sizes: int) -> float:
+            macs = self.elastic.row_macs(dict(zip(self._names, sizes, strict=True)), self.planner.shapes)
+            by_size = {size: self.planner.lane_seconds(macs, size, self.rows) for size in self.batch_sizes}
+            return sum(self._shares[size] * seconds for size, seconds in by_size.items())
+
+        return seconds_of
+
+    def _computed(self, name: str, ends: tuple[int, ...]) -> list[tuple[int, float]]:
+        """The sizes that are computed for the trials of a range, each with its share of them."""
+        if len(ends) == 1:
+            return [(ends[0], 1.0)]
+        shares = {size: share for size, share in self._skipped_shares[name].items() if ends[0] <= size <= ends[1]}
+        whole = sum(shares.values())
+        return [(size, share / whole) for size, share in shares.items()]
 
     @cached_property
     def _skipped_shares(self) -> dict[str, dict[int, float]]:
@@ -280,18 +305,6 @@ class _Group:
         skipped = [name for name in self._names if name in self.elastic.skipped]
         levels = {name: whole_levels(self.planner.space, name) for name in skipped}
         return {name: {size: self.planner.share(name, (size, size)) for size in levels[name]} for name in skipped}
-
-    def _seconds_of(self, *computed: int) -> float:
-        """Seconds of one trial of which these sizes are computed, whatever its batch size is."""
-        if computed not in self._known_seconds:
-            macs = self.elastic.row_macs(dict(zip(self._names, computed, strict=True)), self.planner.shapes)
-            by_size = {size: self.planner.lane_seconds(macs, size, self.rows) for size in self.batch_sizes}
-            self._known_seconds[computed] = sum(self._shares[size] * seconds for size, seconds in by_size.items())
-        return self._known_seconds[computed]
-
-    @cached_property
-    def _known_seconds(self) -> dict[tuple[int, ...], float]:
-        return {}
 
     def _split(self, box: _Box, share: float) -> _Split:
         """Cuts the ranges that ``box`` does not hold yet; ``best[end]`` is the cheapest way up to step ``end``."""

@@ -168,7 +168,7 @@ def fingerprint(recipe: Recipe, rung: Rung, signature: Signature) -> str:
     types of the constants count too: 1, 1.0 and True are equal.
     """
     types = [type(value).__name__ for _, value in rung.structure]
-    if hasattr(recipe.model_fn, "elastic") and recipe.is_vtunes_own:  # an elastic model depends on its arguments alone
+    if recipe.elastic and recipe.is_vtunes_own:  # an elastic model depends on its arguments alone
         return repr(types)
     engine, inputs = Engine(recipe.task(rung.sizes), rung), _abstract_inputs(rung, signature)
     states = jax.eval_shape(engine.fresh, inputs)

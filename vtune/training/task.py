@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Key, PyTree, Shaped
 from vtune.keys import IMPLEMENTATION, Purpose
 from vtune.protocols import RUNNING, Hparams, LaneState, Shapes, Task
 from vtune.scaling import Units
+from vtune.training.elastic import Elastic, declared
 from vtune.training.losses import LOSSES, METRICS, Metric, RowLoss
 from vtune.training.networks import ModelFn, Network
 from vtune.training.optimizers import Optimizer, named
@@ -44,6 +45,11 @@ class Recipe(NamedTuple):
     def is_vtunes_own(self) -> bool:
         """Whether optimizer, loss and metrics are vtune's, and so always do the same."""
         return self.optimizer is named and self.loss in LOSSES.values() and set(self.metrics) <= set(METRICS.values())
+
+    @property
+    def elastic(self) -> Elastic | None:
+        """What the model declares; None for one that declares nothing."""
+        return declared(self.model_fn)
 
     def network(self, sizes: Sequence[tuple[str, int]] = ()) -> Network:
         """Returns the network padded to these elastic sizes, or at its true size where none is given."""

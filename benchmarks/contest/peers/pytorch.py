@@ -57,6 +57,6 @@ def network(weights: Weights) -> nn.Sequential:
 
 
 def adam(model: nn.Module, row: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Returns Adam as PyTorch chooses to run it."""
+    """Returns Adam in one kernel, which is the fastest that PyTorch has for a CPU."""
     betas = row["beta1"], row["beta2"]
-    return torch.optim.Adam(model.parameters(), lr=row["learning_rate"], betas=betas, eps=row["epsilon"])
+    return torch.optim.Adam(model.parameters(), lr=row["learning_rate"], betas=betas, eps=row["epsilon"], fused=True)
