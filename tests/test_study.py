@@ -144,7 +144,8 @@ def test_trials_have_a_row_each_and_tell_what_the_design_lists(study):
     assert (trials["status"] == "complete").all()
     assert (trials["epochs"] == EPOCHS).all()
     assert (trials["seconds"] > 0).all()
-    assert trials["finished_at"].is_monotonic_increasing
+    finished = trials.groupby("round")["finished_at"]
+    assert finished.max()[0] < finished.min()[1]
 
 
 def test_the_values_that_ran_lie_in_the_space(study):
@@ -392,7 +393,7 @@ def test_ctrl_c_keeps_what_was_trained(tmp_path, interrupts, names):
     record, trials, curves = held.record, held.trials, held.curves
     assert record["trials"] == TRIALS
     whole = search()
-    by_batch_size = whole.trials.sort_values("batch_size", kind="stable").index.tolist()
+    by_batch_size = whole.trials.sort_values("batch_size", ascending=False, kind="stable").index.tolist()
     assert sorted(trials.index) == sorted(by_batch_size[:4])  # one chunk of the two
     for name in ("learning_rate", "score"):
         np.testing.assert_allclose(trials[name], whole.trials[name][trials.index], rtol=1e-15)
@@ -420,7 +421,7 @@ def test_an_error_of_a_worker_reaches_the_caller(tmp_path, monkeypatch):
     monkeypatch.setattr(Worker, "train", train)
     with pytest.raises(RuntimeError, match="the device is gone"):
         search(folder=tmp_path)
-    assert sorted(read_folder(tmp_path).trials.index) == [training.trial_id for training in trained[0].trainings]
+    assert sorted(read_folder(tmp_path).trials.index) == sorted(training.trial_id for training in trained[0].trainings)
 
 
 # The same again, and otherwise
