@@ -176,7 +176,7 @@ def test_a_width_of_its_own_in_every_layer_agrees():
         (4, (130, 5, 40, 77)),
     ]
     with float64():
-        queue = make_queue(space, digits(), trials=600)
+        queue = make_queue(space, digits(), trials=3000)
         base = [row for row in population([3e-3]) if row["batch_size"] in (37, 96)]
         rows = [
             {**base[number], **{f"hidden_{i + 1}": width for i, width in enumerate(some)}, "layers": layers}
