@@ -344,7 +344,10 @@ WORKS = {"cold": [1.0], "warm": [2.0, 3.0, 4.0]}
 def test_a_cold_search_counts_imports_if_told_and_every_warm_one_is_another(contest, take_turns, counts_imports, cold):
     one = contest("contestants").Contestant("one", "is told", "somewhere:start")
     result = take_turns(WORKS, [one], 3, counts_imports)["one"]
-    assert seconds(result) == {"cold": [cold] * 3, "warm": [2.0, 3.0, 4.0]}
+    assert seconds(result) == {"cold": [1.0] * 3, "warm": [2.0, 3.0, 4.0]}
+    told = contest("table")._seconds  # who is never warm has the same laps told as warm ones: it has started by then
+    assert told(result.laps["cold"], "cold") == [cold] * 3
+    assert told(result.laps["cold"], "warm") == [1.0] * 3
 
 
 def test_what_takes_long_is_run_once(contest, take_turns):
