@@ -46,7 +46,7 @@ class Dealer:
         self,
         chunks: Iterable[Chunk],
         places: Iterable[Place],
-        program: Callable[[Rung], Timed],
+        program: Callable[[Rung], Program | Timed],
         table: CostTable,
         num_rows: int,
     ):
