@@ -82,12 +82,12 @@ class MLP(nnx.Module):
 
     def __call__(self, x: Float[Array | np.ndarray, "batch *inputs"]) -> Float[Array, "batch outputs"]:
         """Returns logits, or the predicted targets of a regression."""
-        x = jnp.asarray(x).reshape(x.shape[0], -1)
+        hidden: Array = jnp.asarray(x).reshape(x.shape[0], -1)
         for layer in range(1, self.depth + 1):
-            linear = getattr(self, f"hidden_{layer}")
+            linear, has_layer = getattr(self, f"hidden_{layer}"), layer <= self.layers
             if self.room and layer > 1:
-                x = optional_layer(self.activation, linear.kernel[...], linear.bias[...], x, layer <= self.layers)
+                hidden = optional_layer(self.activation, linear.kernel[...], linear.bias[...], hidden, has_layer)
             else:
-                x = self.activation(linear(x))
-                x = jnp.pad(x, ((0, 0), (0, self.room - x.shape[1]))) if self.room else x
-        return self.output(x)
+                hidden = self.activation(linear(hidden))
+                hidden = jnp.pad(hidden, ((0, 0), (0, self.room - hidden.shape[1]))) if self.room else hidden
+        return self.output(hidden)
