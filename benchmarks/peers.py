@@ -22,20 +22,17 @@ a smoke test of 4 trials and 2 epochs, it is a minute or two.
 import argparse
 import json
 import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import jax
 
 import vtune
 from contest.asked import Asked, judge
 from contest.contestants import CONTESTANTS, PEERS, Contestant
 from contest.table import SAME_WORK, Row, print_table, rows_of
 from contest.turns import Population, take_turns
+from measuring.machine import machine
 from measuring.work import MIXED, ONE_SHAPE
-from vtune.training.devices import num_cores
 
 RATES = vtune.loguniform(1e-4, 1e-1)
 
@@ -64,8 +61,7 @@ they are compared with PyTorch, or else with scikit-learn. Of warm searches the 
 def main() -> None:
     """Prints a table for each population, and what was asked."""
     options = parse_arguments()
-    machine = f"{platform.machine()}, {num_cores()} cores, Python {platform.python_version()}, jax {jax.__version__}"
-    print(machine)
+    print(here := machine())
     rows, left_out = [], {}
     for population in populations(options.trials, options.epochs, options.repeats):
         found, absent = contest(population, options)
@@ -78,7 +74,7 @@ def main() -> None:
     if options.json:
         answers = [verdict._asdict() for verdict in verdicts]
         everything = {
-            "machine": machine,
+            "machine": here,
             "rows": [row.as_dict() for row in rows],
             "asked": answers,
             "left_out": left_out,

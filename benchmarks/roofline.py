@@ -15,21 +15,16 @@ a trial.
 
 import argparse
 import json
-import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import jax
-
 import vtune
-from measuring.machine import bandwidth, peak_flops
+from measuring.machine import bandwidth, machine, peak_flops
 from measuring.work import MIXED, useful_flops
 from measuring.workers import recorded
-from vtune.training.devices import num_cores
 
 EPOCHS = 10
 RATES = {"learning_rate": vtune.loguniform(1e-4, 1e-1)}
@@ -136,10 +131,7 @@ def main() -> None:
     cases = [case._replace(trials=8, asked=None) for case in CASES[:2]] if options.quick else CASES
     epochs, repeats = (2, 1) if options.quick else (EPOCHS, options.repeats)
     vtune.search(vtune.MLP, RATES, trials=1, epochs=1, progress=False)  # starts JAX
-    print(
-        f"{platform.machine()}, {num_cores()} cores, Python {platform.python_version()}, jax {jax.__version__}; "
-        f"load average {os.getloadavg()[0]:.1f}; memory {bandwidth() / 1e9:.0f} GB/s\n"
-    )
+    print(f"{machine()}; memory {bandwidth() / 1e9:.0f} GB/s\n")
     print(
         "| search | trials | programs | cold, s | compiling, s | warm, s | useful GFLOP/s | peak GFLOP/s "
         "| share of the peak | asked | at work | filled |"

@@ -19,19 +19,16 @@ With ``--quick``, a smoke test of 4 trials and 2 epochs, it is half a minute.
 import argparse
 import json
 import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import jax
 
 import vtune
 from contest.contestants import CONTESTANTS
 from contest.table import SAME_WORK, print_table, rows_of
 from contest.turns import Population, take_turns
+from measuring.machine import machine
 from measuring.work import MIXED, ONE_SHAPE
-from vtune.training.devices import num_cores
 
 RATES = {"cold": vtune.loguniform(1e-4, 1e-1), "warm": vtune.loguniform(2e-4, 5e-2)}
 """The learning rates of the first search in a process and of the next one, whose shapes are the same."""
@@ -47,8 +44,7 @@ def main() -> None:
     """Prints a table for each population."""
     options = parse_arguments()
     contestants = [contestant for contestant in CONTESTANTS if contestant.name in options.only]
-    machine = f"{platform.machine()}, {num_cores()} cores, Python {platform.python_version()}, jax {jax.__version__}"
-    print(machine)
+    print(here := machine())
     rows = []
     for population in populations(options.trials, options.epochs):
         load, works = os.getloadavg()[0], population.works()
@@ -58,7 +54,7 @@ def main() -> None:
         rows += found
     print("", LEGEND, "", *(f"- {contestant.name}: {contestant.told}." for contestant in contestants), sep="\n")
     if options.json:
-        told = {"machine": machine, "rows": [row.as_dict() for row in rows]}
+        told = {"machine": here, "rows": [row.as_dict() for row in rows]}
         options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 

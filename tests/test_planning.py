@@ -154,3 +154,11 @@ def test_the_command_line_prints_a_plan_and_stops(tmp_path, capsys, monkeypatch)
     assert main(["search", *small, "--plan", "--folder", str(tmp_path / "study")]) == 0
     assert capsys.readouterr().out.startswith("32 trials of 3 epochs on 4 cpu devices: ")
     assert not (tmp_path / "study").exists()
+    for option, given in {
+        "--strategy": "random",
+        "--seeds-per-trial": "3",
+        "--time-budget": "10m",
+        "--seed": "1",
+    }.items():
+        assert main(["search", *small, "--plan", option, given]) == 2
+        assert capsys.readouterr().err.startswith(f"vtune: error: {option} {given}: a plan does not depend on it")

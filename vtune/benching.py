@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,10 @@ _RATES = loguniform(1e-4, 1e-1)
 
 _SAME = 1e-4
 """How far losses after one epoch may differ where two programs did the same work in float32 (law Agreement)."""
+
+
+Rows: TypeAlias = tuple[Any, Any]
+"""Rows and their labels."""
 
 
 class Scale(NamedTuple):
@@ -138,8 +142,9 @@ def _loop(study: Study, scale: Scale) -> tuple[list[float], Lap]:
         hparams, module = _begin(study, len(losses))
         started = time.perf_counter()
         with jax.numpy_dtype_promotion("standard"):  # which Optax needs, whatever is set here
-            losses.append(_train(module, hparams, study.data, orders)[0])
+            curve = train_as_usual(module, hparams, study.data.train, study.data.valid, orders)
         seconds += time.perf_counter() - started
+        losses.append(curve[0, 1])
     return losses, Lap(len(losses), seconds, _flops(study, len(losses), scale.epochs))
 
 
@@ -150,9 +155,21 @@ def _begin(study: Study, trial_id: int) -> tuple[Mapping[str, Any], nnx.Module]:
     return hparams, network.module(weights, hparams)  # pyright: ignore[reportReturnType]
 
 
-def _train(model: Any, hparams: Mapping[str, Any], data: Data, orders: np.ndarray) -> list[float]:
-    """Trains a network as it is usually written; returns its validation loss after each epoch."""
-    (x, y), batch_size = data.train, hparams["batch_size"]
+def train_as_usual(
+    model: Any, hparams: Mapping[str, Any], train: Rows, valid: Rows, orders: np.ndarray
+) -> Float[np.ndarray, "epochs 2"]:
+    """Trains a network as it is usually written in Flax and Optax: its hyperparameters are Python numbers.
+
+    So every call compiles. Of each epoch it returns the training loss over its mini-batches and the validation loss.
+
+    Args:
+        model: an nnx module of classes, with its initial weights; it holds the trained ones afterwards.
+        hparams: learning_rate, beta1, beta2, epsilon and batch_size.
+        train: rows and labels.
+        valid: likewise.
+        orders: of the rows in each epoch; a step takes the next ``batch_size`` of them.
+    """
+    (x, y), batch_size = train, hparams["batch_size"]
     betas = {"b1": hparams["beta1"], "b2": hparams["beta2"], "eps": hparams["epsilon"]}
     optimizer = nnx.Optimizer(model, optax.adam(hparams["learning_rate"], **betas), wrt=nnx.Param)
 
@@ -160,15 +177,17 @@ def _train(model: Any, hparams: Mapping[str, Any], data: Data, orders: np.ndarra
         return optax.softmax_cross_entropy_with_integer_labels(model(x), y).mean()
 
     @nnx.jit
-    def train_step(model: Any, optimizer: nnx.Optimizer, x: Any, y: Any) -> None:
-        optimizer.update(model, nnx.grad(mean_loss)(model, x, y))
+    def train_step(model: Any, optimizer: nnx.Optimizer, x: Any, y: Any) -> Float[Array, ""]:
+        loss, grads = nnx.value_and_grad(mean_loss)(model, x, y)
+        optimizer.update(model, grads)
+        return loss
 
-    validate, losses = nnx.jit(mean_loss), []
+    validate, curve = nnx.jit(mean_loss), []
     for order in orders:
-        for batch in order[: len(order) // batch_size * batch_size].reshape(-1, batch_size):
-            train_step(model, optimizer, x[batch], y[batch])
-        losses.append(float(validate(model, *data.valid)))
-    return losses
+        batches = order[: len(order) // batch_size * batch_size].reshape(-1, batch_size)
+        losses = [train_step(model, optimizer, x[batch], y[batch]) for batch in batches]
+        curve.append((np.mean([float(loss) for loss in losses]), float(validate(model, *valid))))
+    return np.array(curve)
 
 
 def _agreement(study: Study, losses: list[float]) -> str:

@@ -7,6 +7,18 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any, Literal
 
+_NOT_PLANNED = {
+    "strategy": "coarse_to_fine",
+    "finalists": None,
+    "seeds_per_trial": 1,
+    "time_budget": None,
+    "patience": None,
+    "target_score": None,
+    "seed": 0,
+    "start": None,
+}
+"""Options of a search that decide nothing of what is planned, with their defaults."""
+
 USER_ERROR, INTERRUPTED = 2, 130
 """Exit codes beside 0; the second is what a shell reports after Ctrl-C."""
 
@@ -87,18 +99,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_search_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--strategy", default="coarse_to_fine", help="what to try next; default: %(default)s")
+    parser.add_argument("--strategy", default=_NOT_PLANNED["strategy"], help="what to try next; default: %(default)s")
     parser.add_argument("--trials", type=int, default=256, metavar="N", help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=20, metavar="N", help="of each trial; default: %(default)s")
     parser.add_argument(
         "--finalists", type=int, metavar="N", help="trained again to choose the winner; default: by trials"
     )
-    parser.add_argument("--seeds-per-trial", type=int, default=1, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--seeds-per-trial", type=int, default=_NOT_PLANNED["seeds_per_trial"], metavar="N", help="default: %(default)s"
+    )
     parser.add_argument("--time-budget", metavar="TIME", help="90s, 10m, 1h30m; --strategy auto decides by it")
     parser.add_argument("--patience", type=int, metavar="EPOCHS", help="stop a trial after so many without progress")
     parser.add_argument("--target-score", type=float, metavar="SCORE", help="stop when a trial reaches it")
     parser.add_argument("--chunk", type=_chunk, default="auto", metavar="auto|N", help="trials in one call")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=_NOT_PLANNED["seed"], metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--folder", metavar="FOLDER", help="where to keep the trials, and go on with them; default: nowhere"
     )
@@ -214,12 +228,19 @@ def _run(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **o
 
 
 def _plan(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **options: Any) -> None:
-    """Prints what does not depend on strategy, seed or start; a search that its folder holds keeps its ladder."""
+    """Prints the plan; a search that its folder holds keeps its ladder."""
     from vtune.planning import plan
     from vtune.results.store import read_if_there
     from vtune.start import ladder_of
     from vtune.training.mlp import MLP
 
+    for name, default in _NOT_PLANNED.items():
+        if (given := getattr(arguments, name)) != default:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(
+                f"{option} {given}: a plan does not depend on it; every trial is taken to train all its epochs, once. "
+                f"Leave {option} out, or --plan."
+            )
     kept = read_if_there(arguments.folder) if arguments.folder else None
     amounts = {name: getattr(arguments, name) for name in ("trials", "epochs", "chunk")}
     print(plan(MLP, space, data, **amounts, ladder=ladder_of(kept, "auto") if kept else "auto", **options))

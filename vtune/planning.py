@@ -127,7 +127,7 @@ def plan(
     planner = parts.planner(trials=trials, epochs=epochs, kind=kind_of(own(used)), chunk=chunk)
     planned = make_ladder(parts, planner, ladder)
     places = _places(used, executor)
-    outlook = Outlook(parts, planner, places, places[0].parts)
+    outlook = Outlook(parts, planner, places)
     cost = outlook.cost(planned)
     rungs = _rungs(outlook, planned, cost)
     why = "\n".join(_why(outlook, planned, cost, rungs, describe(used)))

@@ -11,14 +11,14 @@ import math
 import warnings
 from collections.abc import Iterator
 
-import numpy as np
 import optuna
 import torch  # pyright: ignore[reportMissingImports]
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from torch import nn  # pyright: ignore[reportMissingImports]
 
-from anytime.asked import Asked, Ended, Part, improvements
+from anytime.asked import Asked, Ended, improvements
+from contest.peers.pytorch import adam, tensors
 
 ETA = 3
 
@@ -26,7 +26,6 @@ ETA = 3
 def main() -> None:
     """Takes part in the search until the time is over, and prints what came out here."""
     asked, ended = Asked.read(), []
-    torch.set_num_threads(1)
     torch.manual_seed(1000 * asked.seed + asked.place)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -98,13 +97,13 @@ class Objective:
     def epochs(self, model: nn.Module, rate: float, beta1: float, batch_size: int) -> Iterator[None]:
         """Trains a network, and yields after each epoch: as many whole batches as there are in the rows."""
         (x, y), mean_loss = self.train, nn.CrossEntropyLoss()
-        adam = torch.optim.Adam(model.parameters(), lr=rate, betas=(beta1, 0.999), fused=True)
+        optimizer = adam(model, {"learning_rate": rate, "beta1": beta1, "beta2": 0.999, "epsilon": 1e-8})
         while True:
             order = torch.randperm(len(y))
             for batch in order[: len(y) // batch_size * batch_size].view(-1, batch_size):
-                adam.zero_grad()
+                optimizer.zero_grad()
                 mean_loss(model(x[batch]), y[batch]).backward()
-                adam.step()
+                optimizer.step()
             yield
 
 
@@ -113,12 +112,6 @@ def measure(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[float, 
     with torch.no_grad():
         outputs = model(x)
         return (outputs.argmax(1) == y).float().mean().item(), nn.functional.cross_entropy(outputs, y).item()
-
-
-def tensors(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the rows, and the classes as the loss wants them."""
-    x, y = part
-    return torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from jaxtyping import Float, PyTree
 import vtune
 from contest.contestants import Prepare
 from contest.work import Curves, Weights, Work
+from vtune.benching import train_as_usual
 from vtune.training.devices import local_devices
 
 NUMBERS = ("learning_rate", "beta1", "beta2", "epsilon")
@@ -87,31 +88,13 @@ def mean_loss(outputs: Float[Array, "batch classes"], labels: Array) -> Float[Ar
 def prepare_per_trial(work: Work) -> Callable[[], Curves]:
     """Hyperparameters are Python numbers in jitted closures, so every trial compiles its own."""
     trials = list(zip(work.rows, work.weights, strict=True))
-    return lambda: np.array([train_as_usual(row, weights, work) for row, weights in trials])
 
+    def train_trial(row: Mapping[str, Any], weights: Weights) -> np.ndarray:
+        graph, structure = blank(work.num_features, row["hidden"], row["layers"], work.num_classes)
+        model = nnx.merge(graph, jax.tree.unflatten(structure, jax.tree.leaves(weights)))
+        return train_as_usual(model, row, work.train, work.valid, work.orders)
 
-def train_as_usual(row: Mapping[str, Any], weights: Weights, work: Work) -> np.ndarray:
-    (x, y), batch_size = work.train, row["batch_size"]
-    graph, structure = blank(work.num_features, row["hidden"], row["layers"], work.num_classes)
-    model = nnx.merge(graph, jax.tree.unflatten(structure, jax.tree.leaves(weights)))
-    adam = optax.adam(row["learning_rate"], b1=row["beta1"], b2=row["beta2"], eps=row["epsilon"])
-    optimizer = nnx.Optimizer(model, adam, wrt=nnx.Param)
-
-    @nnx.jit
-    def train_step(model: MLP, optimizer: nnx.Optimizer, x: Any, y: Any) -> Array:
-        loss, grads = nnx.value_and_grad(lambda model: mean_loss(model(x), y))(model)
-        optimizer.update(model, grads)
-        return loss
-
-    @nnx.jit
-    def validate(model: MLP, x: Any, y: Any) -> Array:
-        return mean_loss(model(x), y)
-
-    curves = []
-    for epoch in range(work.epochs):
-        losses = [train_step(model, optimizer, x[batch], y[batch]) for batch in work.batches(epoch, batch_size)]
-        curves.append((np.mean([float(loss) for loss in losses]), float(validate(model, *work.valid))))
-    return np.array(curves)
+    return lambda: np.array([train_trial(*trial) for trial in trials])
 
 
 # The best loop over trials: one program a shape holds the whole training, and takes the other numbers as arguments
@@ -193,7 +176,7 @@ def prepare_padded(work: Work) -> Callable[[], Curves]:
     hparams = {name: work.column(name) for name in (*NUMBERS, "layers", "batch_size")}
     rows = int(hparams["batch_size"].min())
     params = padded_alike(work)
-    return lambda: np.asarray(train_padded(params, hparams, *data, rows=rows))
+    return lambda: np.asarray(train_padded(params, hparams, data, rows=rows))
 
 
 def padded_alike(work: Work) -> dict[str, dict[str, np.ndarray]]:
@@ -218,17 +201,10 @@ def padded_alike(work: Work) -> dict[str, dict[str, np.ndarray]]:
 
 @partial(jax.jit, static_argnames="rows")
 def train_padded(
-    params: PyTree,
-    hparams: dict[str, Array],
-    orders: Array,
-    train: tuple[Array, Array],
-    valid: tuple[Array, Array],
-    *,
-    rows: int,
+    params: PyTree, hparams: dict[str, Array], data: tuple[Any, ...], *, rows: int
 ) -> Float[Array, "trials epochs 2"]:
     """Trains all networks for all their epochs, in lockstep."""
-    one = partial(train_lane, orders=orders, train=train, valid=valid, rows=rows)
-    return jax.vmap(one)(params, hparams)
+    return jax.vmap(lambda params, hparams: train_lane(params, hparams, *data, rows=rows))(params, hparams)
 
 
 def train_lane(

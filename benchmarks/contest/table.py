@@ -128,6 +128,8 @@ def _told_agreement(row: Row) -> str:
         return "the loop compared with" if row.is_truth else "not checked"
     if found.failures:
         return f"not comparable: {'; '.join(found.failures)}"
+    if not found.is_law:
+        return f"yes, in median and quartiles: {found.quartiles:.2f} sd"
     losses = [f"{loss:.0e}" if np.isfinite(loss) else "-" for loss in (found.one_epoch, found.whole_training)]
     deviations = f"yes: {', '.join(losses)}, {found.quartiles:.2f} sd"
     if not any(found.chaotic):

@@ -62,13 +62,11 @@ class Outlook:
         parts: what is searched.
         planner: of ladders.
         places: of the workers, an entry each.
-        num_parts: how many times the lanes of its rung a chunk holds.
     """
 
     parts: Parts
     planner: Planner
     places: Sequence[Place]
-    num_parts: int = 1
 
     @cached_property
     def draws(self) -> list[dict]:
@@ -166,7 +164,7 @@ class Outlook:
         """Packs and deals out one search."""
         job = self.parts.job(ladder, np.zeros(2, np.uint32))
         trainings = [Training((Leg(place, trial, self.planner.epochs),)) for place, trial in enumerate(drawn)]
-        chunks, num_chunks, busy = job.chunks(trainings, self.num_parts), dict[Rung, int](), dict[Rung, float]()
+        chunks, num_chunks, busy = job.chunks(trainings, self.places[0].parts), dict[Rung, int](), dict[Rung, float]()
         for chunk in chunks:
             num_chunks[chunk.rung] = num_chunks.get(chunk.rung, 0) + 1
             busy[chunk.rung] = busy.get(chunk.rung, 0.0) + self._chunk_seconds(chunk)
