@@ -1,6 +1,7 @@
 """Every test runs on 4 CPU devices, promotes no type or rank in silence, and checks vtune's signatures."""
 
 import gc
+import os
 from pathlib import Path
 
 import hypothesis
@@ -8,6 +9,7 @@ import jax
 import jaxtyping
 import pytest
 
+os.environ["VTUNE_CACHE"] = "off"  # what an earlier run left on disk must not stand in for what is tested
 jax.config.update("jax_num_cpu_devices", 4)  # before anything asks for a device; the laws compare 1, 2 and 4
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.export
 
 from vtune.notices import warn_user
 
@@ -62,6 +63,11 @@ def compiler_options(kind: DeviceKind) -> dict[str, Any]:
     """
     level = "xla_backend_optimization_level"
     return {} if kind.is_accelerator or level in os.environ.get("XLA_FLAGS", "") else {level: 1}
+
+
+def lowering_target(kind: DeviceKind) -> str:
+    """Returns the device as ``jax.export`` names it, which tells one maker's GPUs from another's."""
+    return jax.export.default_export_platform() if kind.platform == "gpu" else kind.platform
 
 
 def own(devices: Sequence[Device]) -> Device:

@@ -165,7 +165,7 @@ def _traceable(probe: Probe, reads: Reads, space: Space, but: Set[str]) -> froze
 
 
 def _refused(paths: Paths, accepts: Callable[[Hparams, Traced], bool], dtype_of: Mapping[str, str]) -> frozenset[str]:
-    """Those of the names that a part does not take as traced numbers, on every way: each by itself, then together."""
+    """Those of the names that a part does not take as traced numbers together, on every way."""
 
     def is_accepted(names: Iterable[str], ways: Sequence[Way] = paths.ways) -> bool:
         read = ((way.row, way.names & set(names)) for way in ways)
@@ -175,6 +175,8 @@ def _refused(paths: Paths, accepts: Callable[[Hparams, Traced], bool], dtype_of:
         return [way for way in paths.ways if name in way.names][:1]
 
     asked = paths.names.intersection(dtype_of)
+    if is_accepted(asked):
+        return frozenset()
     taken = [name for name in sorted(asked) if is_accepted([name], first_with(name))]
     if not is_accepted(taken):  # somewhere else, or not all of them at the same time
         taken = [name for name in taken if is_accepted([name])]

@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from jaxtyping import PyTree
 
-from vtune.training.devices import Device, DeviceKind, kind_of, own
+from vtune.training.devices import Device, DeviceKind, kind_of, lowering_target, own
 from vtune.training.engine import ChunkInputs
 
 _LANES, _WHOLE = PartitionSpec("trials"), PartitionSpec()
@@ -39,6 +39,11 @@ class OneDevice:
     def kind(self) -> DeviceKind:
         """What device it is."""
         return kind_of(self.device)
+
+    @property
+    def target(self) -> str:
+        """What programs are lowered for to run there."""
+        return lowering_target(self.kind)
 
     def spread(self, advance: Callable[..., Any]) -> None:
         """Returns None: the function runs as it is, so all devices share what was traced."""
@@ -65,6 +70,7 @@ class DeviceMesh:
     """Several devices in lockstep, each with its own lanes of the same chunk."""
 
     devices: tuple[Device, ...]
+    target: ClassVar[None] = None
 
     @property
     def parts(self) -> int:
@@ -129,6 +135,8 @@ Place: TypeAlias = OneDevice | DeviceMesh
 ``parts`` devices share a chunk, with a rung's lanes each; ``spread`` makes ``Engine.advance`` run on several, and
 ``abstract`` tells the sizes of its arguments and where they lie. ``put`` and ``put_lanes`` bring arrays of the host
 there, whole to every device or to each its own lanes, and ``fetch`` returns what has a lane an entry to every host.
+``target`` names what programs are lowered for that an earlier process may have traced; None for a mesh, which traces
+its own.
 """
 
 

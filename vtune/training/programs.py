@@ -19,6 +19,7 @@ from vtune.keys import Purpose, from_words, seed_key
 from vtune.protocols import LaneState, Rung
 from vtune.scaling import Units
 from vtune.training.devices import compiler_options
+from vtune.training.disk import programs_kept, traced_before
 from vtune.training.engine import ChunkInputs, Engine, Rows
 from vtune.training.memory import chunk_bytes, num_bytes
 from vtune.training.places import Place
@@ -79,6 +80,8 @@ class Program:
         self._tracing = threading.Lock()
         self._compiling: dict[Place, threading.Lock] = {}
         self._jitted = jax.jit(self._advance, donate_argnums=0)
+        self._mark = None if recipe.name is None else repr((recipe.name, rung, signature))
+        self._known: dict[str, Any] = {}
         self._fresh = jax.jit(self._engine.fresh)
         self._compiled: dict[Place, Any] = {}
 
@@ -108,7 +111,8 @@ class Program:
         with compiling:
             if place not in self._compiled:
                 started = time.perf_counter()
-                self._compiled[place] = self._lower(place).compile(compiler_options(place.kind))
+                with programs_kept():
+                    self._compiled[place] = self._lower(place).compile(compiler_options(place.kind))
                 self.compile_seconds = time.perf_counter() - started
         return self._compiled[place]
 
@@ -120,7 +124,7 @@ class Program:
             place: a device or a mesh, of whatever platform.
         """
         with self._tracing:
-            jitted, arguments = self._jitted_for(place), place.abstract(self._arguments)
+            jitted, arguments = self._plain(place), place.abstract(self._arguments)
             return jax.export.export(jitted, platforms=platforms)(*arguments)
 
     def initial(self, inputs: ChunkInputs) -> LaneState:
@@ -141,8 +145,33 @@ class Program:
             return self._jitted_for(place).trace(*place.abstract(self._arguments)).lower()
 
     def _jitted_for(self, place: Place) -> Any:
+        target = place.target
+        if self._mark is None or target is None:
+            return self._plain(place)
+        if target not in self._known:
+            self._known[target] = jax.jit(self._known_advance(target), donate_argnums=0)
+        return self._known[target]
+
+    def _plain(self, place: Place) -> Any:
         spread = place.spread(self._advance)
         return self._jitted if spread is None else jax.jit(spread, donate_argnums=0)
+
+    def _known_advance(self, target: str) -> Callable[..., tuple[LaneState, Array]]:
+        """Returns ``_advance`` as an earlier process traced it, or else this one.
+
+        Whoever traced it, it is compiled from the text that is kept: from another text of the same program, other bits
+        might come. On disk there are no trees, of which Optax has its own, but their leaves.
+        """
+        leaves, tree = jax.tree.flatten(self._arguments)
+
+        def advance_leaves(*leaves: Any) -> list[Array]:
+            return jax.tree.leaves(self._advance(*jax.tree.unflatten(tree, leaves)))
+
+        def trace() -> jax.export.Exported:
+            return jax.export.export(jax.jit(advance_leaves), platforms=[target])(*leaves)
+
+        exported, returned = traced_before(f"{self._mark} {target}", trace), jax.tree.structure((self.states, 0))
+        return lambda *arguments: jax.tree.unflatten(returned, exported.call(*jax.tree.leaves(arguments)))
 
     def _advance(self, *arguments: Any) -> tuple[LaneState, Array]:
         self.num_traces += 1

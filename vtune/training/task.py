@@ -47,6 +47,17 @@ class Recipe(NamedTuple):
         return self.optimizer is named and self.loss in LOSSES.values() and set(self.metrics) <= set(METRICS.values())
 
     @property
+    def name(self) -> str | None:
+        """What it is in every process; None where a part is a user's, which may do something else by the same name."""
+        model_fn = self.model_fn
+        is_known = self.is_vtunes_own and isinstance(model_fn, type) and model_fn.__module__.startswith("vtune.")
+        if not is_known:
+            return None
+        losses = [loss for loss, function in LOSSES.items() if function is self.loss]
+        metrics = [metric.name for metric in self.metrics]
+        return repr((model_fn.__qualname__, losses, metrics, self.inputs, self.outputs, self.matmul_precision))
+
+    @property
     def elastic(self) -> Elastic | None:
         """What the model declares; None for one that declares nothing."""
         return declared(self.model_fn)

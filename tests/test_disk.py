@@ -1,0 +1,216 @@
+"""What a process leaves on disk for the next one: it is quicker, and gets the same bits."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vtune
+from vtune.precision import float_precision
+from vtune.training import disk
+from vtune.training.disk import folder, programs_kept, traced_before
+from vtune.training.losses import METRICS, cross_entropy
+from vtune.training.optimizers import named
+from vtune.training.task import Recipe
+
+ROOT = Path(__file__).parent.parent
+
+SCRIPT = """
+import hashlib, json, sys
+from collections import Counter
+
+import jax
+import vtune
+
+told = Counter()
+jax.monitoring.register_event_listener(lambda name, **_: told.update([name.rpartition("/")[-1]]))
+study = vtune.search(
+    vtune.MLP, {"learning_rate": vtune.loguniform(1e-3, 1e-1), "hidden": vtune.integers(4, 8)}, trials=4, epochs=2,
+    strategy="random", finalists=0, progress=False,
+)
+within = dict(told)
+jax.jit(lambda x: x * 3 + 1)(2.0).block_until_ready()
+print(json.dumps({
+    "traces": [program.num_traces for program in study.job._programs.values()], "hits": within.get("cache_hits", 0),
+    "misses": within.get("cache_misses", 0), "outside": told["cache_misses"] - within.get("cache_misses", 0),
+    "bits": hashlib.sha256(study.curves.to_numpy().tobytes()).hexdigest(),
+    "settings": [jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs],
+}))
+"""
+
+
+def run(kept):
+    environment = {**os.environ, "VTUNE_CACHE": str(kept), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_next_process_neither_traces_nor_compiles_and_gets_the_same_bits(tmp_path):
+    off, first, second = (run(kept) for kept in ("off", tmp_path, tmp_path))
+    assert (off["hits"], off["misses"]) == (0, 0)
+    assert first["traces"] == off["traces"] == [1]
+    assert (first["hits"], first["misses"]) == (0, second["hits"])
+    assert second["traces"] == [0]
+    assert second["misses"] == 0
+    assert second["hits"] > 1
+    assert len({told["bits"] for told in (off, first, second)}) == 1
+    assert second["outside"] == 0  # the user's own programs are theirs
+    assert first["settings"] == second["settings"] == [None, 1.0]
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("VTUNE_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("kept")
+def test_the_folder_is_the_users_alone():
+    here = folder()
+    assert here is not None
+    assert here.stat().st_mode & 0o777 == 0o700
+    here.chmod(0o720)
+    assert folder() is None
+
+
+def test_what_cannot_be_a_folder_is_none(kept, monkeypatch):
+    (kept / "file").write_text("")
+    monkeypatch.setenv("VTUNE_CACHE", str(kept / "file"))
+    assert folder() is None
+    monkeypatch.setenv("VTUNE_CACHE", "off")
+    assert folder() is None
+
+
+def test_left_alone_it_is_where_the_users_caches_are(tmp_path, monkeypatch):
+    monkeypatch.delenv("VTUNE_CACHE")
+    monkeypatch.setattr(disk.platformdirs, "user_cache_path", lambda name, appauthor: tmp_path / name)
+    here = folder()
+    assert here is not None
+    assert here.parent == tmp_path / "vtune"
+
+
+@pytest.mark.usefixtures("kept")
+def test_jaxs_cache_is_on_as_long_as_anybody_needs_it(monkeypatch):
+    levels = []
+    monkeypatch.setattr(disk.utils, "absl_set_min_log_level", levels.append)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    with programs_kept():
+        within = jax.config.jax_compilation_cache_dir
+        with programs_kept():
+            assert jax.config.jax_compilation_cache_dir == within
+        assert jax.config.jax_compilation_cache_dir == within == str(folder() / "compiled")
+        assert levels == [3]
+    assert jax.config.jax_compilation_cache_dir is None
+    assert levels == [3, 1]
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")  # who wants to see XLA's log sees it
+    with programs_kept():
+        pass
+    assert levels == [3, 1]
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_cache_that_the_user_has_turned_on_stays_theirs(tmp_path):
+    theirs = str(tmp_path / "theirs")
+    jax.config.update("jax_compilation_cache_dir", theirs)
+    try:
+        with programs_kept():
+            assert jax.config.jax_compilation_cache_dir == theirs
+            assert jax.config.jax_persistent_cache_min_compile_time_secs == 1.0
+        assert jax.config.jax_compilation_cache_dir == theirs
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+
+
+def exported(traced):
+    def trace():
+        traced.append(len(traced))
+        return jax.export.export(jax.jit(lambda x: 2 * x))(jax.ShapeDtypeStruct((3,), "float32"))
+
+    return trace
+
+
+def test_what_is_damaged_is_traced_again(kept):
+    traced = []
+    for _ in range(2):
+        program = traced_before("twice", exported(traced))
+        np.testing.assert_array_equal(program.call(jnp.ones(3)), [2, 2, 2])
+    assert traced == [0]
+    (file,) = kept.rglob("traced/*")
+    file.write_bytes(file.read_bytes()[:-1])
+    for _ in range(2):
+        traced_before("twice", exported(traced))
+    assert traced == [0, 1]
+    assert [file] == list(kept.rglob("traced/*"))
+
+
+@pytest.mark.usefixtures("kept")
+def test_another_mark_setting_or_edition_of_vtune_is_another_program(monkeypatch):
+    traced = []
+    traced_before("one", exported(traced))
+    traced_before("other", exported(traced))
+    with float_precision(np.dtype("float64")):
+        traced_before("one", exported(traced))
+    with jax.default_matmul_precision("highest"):
+        traced_before("one", exported(traced))
+    assert len(traced) == 4
+    monkeypatch.setattr(disk, "_own_code", lambda: "edited")
+    traced_before("one", exported(traced))
+    assert len(traced) == 5
+
+
+def test_where_the_disk_is_full_nothing_is_kept(kept, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(disk.os, "replace", fail)
+    traced = []
+    for _ in range(2):
+        traced_before("one", exported(traced))
+    assert traced == [0, 1]
+    assert not list(kept.rglob("traced/*"))
+
+
+def test_the_oldest_go_first(kept, monkeypatch):
+    monkeypatch.setattr(disk, "_MOST_BYTES", 25)
+    for age, name in enumerate(["old", "older", "oldest"]):
+        (kept / name).write_bytes(bytes(10))
+        os.utime(kept / name, (0, 1000 - age))
+    disk._forget_oldest(kept)
+    assert sorted(file.name for file in kept.iterdir()) == ["old", "older"]
+
+
+class Edited(vtune.MLP):
+    """A user's own, which may be another tomorrow."""
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model_fn": Edited},
+        {"model_fn": lambda hparams, rngs, shapes: vtune.MLP(hparams, rngs, shapes)},
+        {"optimizer": lambda hparams: named(hparams)},
+        {"loss": lambda outputs, y: cross_entropy(outputs, y)},
+        {"metrics": (METRICS["accuracy"]._replace(name="mine"),)},
+    ],
+)
+def test_what_is_the_users_in_any_part_has_no_name_that_lasts(changed):
+    recipe = Recipe(vtune.MLP, named, cross_entropy, (METRICS["accuracy"],), (64,), 10)
+    assert recipe.name is not None
+    assert recipe._replace(**changed).name is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"metrics": ()}, {"inputs": (8, 8)}, {"outputs": 9}, {"matmul_precision": "highest"}],
+)
+def test_recipes_that_differ_have_names_that_differ(changed):
+    recipe = Recipe(vtune.MLP, named, cross_entropy, (METRICS["accuracy"],), (64,), 10)
+    assert recipe._replace(**changed).name != recipe.name
