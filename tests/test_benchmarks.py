@@ -88,6 +88,16 @@ def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful():
         assert all(0 <= int(text.split("%")[0]) <= 100 for text in (share, at_work, filled))
 
 
+def test_the_restart_benchmark_tells_that_the_next_process_is_ready_sooner():
+    told = quick("restart")
+    rows = [line.strip("| ").split(" | ") for line in told.splitlines() if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == ["keeps nothing", "finds an empty folder", "finds a full folder"]
+    assert [int(row[4]) for row in rows] == [1, 1, 0]
+    nothing, _, full = (float(row[5].split()[0]) for row in rows)
+    assert full < nothing
+    assert "Same bits in all three: yes." in told
+
+
 def test_the_packing_benchmark_tells_how_full_chunks_are():
     told = quick("packing")
     rows = [line.strip("| ").split(" | ") for line in told.splitlines()[2:]]

@@ -89,6 +89,16 @@ def test_what_cannot_be_a_folder_is_none(kept, monkeypatch):
     assert folder() is None
 
 
+def test_who_has_turned_off_jaxs_cache_wants_none(kept):
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        assert folder() is None
+    finally:
+        jax.config.update("jax_enable_compilation_cache", True)
+    assert folder() is not None
+    assert folder().parent == kept
+
+
 def test_left_alone_it_is_where_the_users_caches_are(tmp_path, monkeypatch):
     monkeypatch.delenv("VTUNE_CACHE")
     monkeypatch.setattr(disk.platformdirs, "user_cache_path", lambda name, appauthor: tmp_path / name)

@@ -1,6 +1,7 @@
 """The command line: ``vtune demo | search | show | retest | bench``. Heavy imports come late: ``--help`` is quick."""
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -248,7 +249,9 @@ def _plan(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **
 
 def _bench(arguments: argparse.Namespace) -> None:
     from vtune.benching import QUICK, WHOLE, bench
+    from vtune.training.disk import CACHE_VARIABLE
 
+    os.environ[CACHE_VARIABLE] = "off"  # compiling is measured too
     for line in bench(QUICK if arguments.quick else WHOLE):
         print(line, flush=True)
 

@@ -25,7 +25,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from jaxlib import utils, version  # pyright: ignore[reportAttributeAccessIssue]  (compiled in part)
 
 CACHE_VARIABLE = "VTUNE_CACHE"
-"""Environment variable: the folder in which programs are kept, or "off". By default the user's own for caches."""
+"""Environment variable: the folder in which programs are kept, or "off". By default the user's own for caches; JAX's
+``JAX_ENABLE_COMPILATION_CACHE=false`` is obeyed too."""
 
 _MOST_BYTES = 1 << 30
 """Of a machine's folder; where it takes more, files that were written the longest ago go first."""
@@ -49,7 +50,7 @@ every program that is loaded that it may fail (jax#38445). The folder's name hol
 def folder() -> Path | None:
     """Returns the folder of this machine, or None where nothing is to be kept or nobody else must write, but may."""
     asked = os.environ.get(CACHE_VARIABLE)
-    if asked == "off":
+    if asked == "off" or not _setting("jax_enable_compilation_cache"):
         return None
     here = (Path(asked) if asked else platformdirs.user_cache_path("vtune", appauthor=False)) / _machine()
     try:
@@ -107,7 +108,7 @@ class _Switch:
                 self._turn_off()
 
     def _turn_on(self) -> None:
-        is_theirs = _setting("jax_compilation_cache_dir") is not None or not _setting("jax_enable_compilation_cache")
+        is_theirs = _setting("jax_compilation_cache_dir") is not None
         if is_theirs or (here := folder()) is None:
             return
         _forget_oldest(here)
