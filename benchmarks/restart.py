@@ -25,6 +25,7 @@ import vtune
 from measuring.fresh import Fresh
 from measuring.machine import machine
 from vtune.benching import MIXED
+from vtune.protocols import Hparams
 
 ASKED = 0.3
 """Seconds a program that a process may take where all is kept."""
@@ -102,7 +103,7 @@ def run(kept: str, trials: int, epochs: int, seed: int) -> tuple[float, list[flo
     return seconds, took, sum(program.num_traces for program in programs), bits
 
 
-def hparams_of(study: vtune.Study) -> list[vtune.protocols.Hparams]:
+def hparams_of(study: vtune.Study) -> list[Hparams]:
     """Returns the complete hyperparameters of all trials."""
     return [lineage[-1].hparams for lineage in study.lineages.values()]
 

@@ -95,7 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Takes a minute or two. The loop is written in Flax and Optax as usual, and compiles each trial.",
     )
     bench.set_defaults(command=_bench)
-    bench.add_argument("--quick", action="store_true", help="fewer trials and epochs: half a minute")
+    ways = bench.add_mutually_exclusive_group()
+    ways.add_argument("--quick", action="store_true", help="fewer trials and epochs: half a minute")
+    calibrate = "instead, measure what programs cost here, for vtune.plan(..., cost_table=FILE): some minutes"
+    ways.add_argument("--calibrate", metavar="FILE", help=calibrate)
     return parser
 
 
@@ -249,10 +252,12 @@ def _plan(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **
 
 def _bench(arguments: argparse.Namespace) -> None:
     from vtune.benching import QUICK, WHOLE, bench
+    from vtune.calibration import calibrate
     from vtune.training.disk import CACHE_VARIABLE
 
     os.environ[CACHE_VARIABLE] = "off"  # compiling is measured too
-    for line in bench(QUICK if arguments.quick else WHOLE):
+    told = calibrate(arguments.calibrate) if arguments.calibrate else bench(QUICK if arguments.quick else WHOLE)
+    for line in told:
         print(line, flush=True)
 
 

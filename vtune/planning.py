@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from os import PathLike
 from typing import Any
 
 import pandas as pd
@@ -14,11 +15,12 @@ from vtune.training.cost import VERSION
 from vtune.training.devices import Device, describe, kind_of, own, worker_devices
 from vtune.training.ladder import Cell, Ladder
 from vtune.training.losses import RowLoss
+from vtune.training.measured import read_table
 from vtune.training.networks import ModelFn
 from vtune.training.optimizers import Optimizer
 from vtune.training.outlook import Cost, Outlook
 from vtune.training.places import DeviceMesh, OneDevice, Place
-from vtune.training.planner import whole_levels
+from vtune.training.planner import Planner, whole_levels
 from vtune.training.setup import EXECUTORS, check_amounts, make_ladder, make_parts
 
 _MOST_ROWS = 16
@@ -76,6 +78,7 @@ def plan(
     devices: int | Sequence[Device] | None = None,
     executor: str = "queue",
     matmul_precision: str | None = None,
+    cost_table: str | PathLike[str] | None = None,
 ) -> Forecast:
     """Returns how ``search`` with the same arguments would train, and what that is expected to take, without training.
 
@@ -102,10 +105,13 @@ def plan(
         devices: to train on.
         executor: "queue" or "mesh".
         matmul_precision: of matrix products.
+        cost_table: the file of ``vtune bench --calibrate FILE``, to plan by what was measured on this machine; a search
+            plans so where it is given this forecast's ladder. None for the table that ships with vtune.
 
     Raises:
         TypeError: for an argument of a wrong type.
-        ValueError: for what ``search`` would refuse, but for chunks beyond the memory of a device.
+        ValueError: for what ``search`` would refuse, but for chunks beyond the memory of a device; and for a file that
+            holds no cost table.
 
     Example:
         >>> import vtune
@@ -116,6 +122,7 @@ def plan(
     """
     check_amounts(trials, epochs, chunk, executor)
     trials, epochs, chunk = int(trials), int(epochs), chunk if chunk == "auto" else int(chunk)
+    measured = None if cost_table is None else read_table(cost_table)
     written = Space.of(space)
     check_column_names(written.entries)
     _, find_devices = EXECUTORS[executor]
@@ -124,7 +131,10 @@ def plan(
         model_fn, written, data, optimizer=optimizer, loss=loss, metric=metric, direction=direction, seed=None,
         matmul_precision=matmul_precision,
     )  # fmt: skip
-    planner = parts.planner(trials=trials, epochs=epochs, kind=kind_of(own(used)), chunk=chunk)
+    kind = kind_of(own(used))
+    if measured:
+        measured.warn_of_others(kind)
+    planner = parts.planner(trials=trials, epochs=epochs, kind=kind, chunk=chunk, measured=measured)
     planned = make_ladder(parts, planner, ladder)
     places = _places(used, executor)
     outlook = Outlook(parts, planner, places)
@@ -186,8 +196,14 @@ def _why(outlook: Outlook, ladder: Ladder, cost: Cost, rungs: pd.DataFrame, wher
     yield "every trial is taken to train all its epochs; setting up, the end of rounds, and finalists come on top"
     if others:
         yield f"instead: {'; '.join(others)}"
+    yield f"seconds by {_known(planner)}"
+
+
+def _known(planner: Planner) -> str:
+    if planner.measured:
+        return "a cost table of your own"
     known = "a guess at accelerators" if planner.kind.is_accelerator else "measured on another machine"
-    yield f"seconds by cost table {VERSION} of vtune, {known}: their ratios count"
+    return f"cost table {VERSION} of vtune, {known}: their ratios count"
 
 
 def _others(outlook: Outlook, cost: Cost) -> Iterator[str]:

@@ -15,6 +15,7 @@ from vtune.training.cost import VERSION, CostTable, cost_table, lanes_within, tu
 from vtune.training.devices import DeviceKind
 from vtune.training.elastic import Elastic
 from vtune.training.ladder import Cell, Cut, Ladder
+from vtune.training.measured import MeasuredTable
 
 _MAX_STEPS = 16
 """How many padded sizes are considered for one elastic hyperparameter."""
@@ -55,6 +56,7 @@ class Planner:
         dtype: of weights and data.
         chunk: lanes of every chunk, or "auto".
         matmul_precision: of the networks.
+        measured: what is known of the devices, where it is not what vtune knows of their kind.
     """
 
     space: Space
@@ -67,6 +69,7 @@ class Planner:
     dtype: str
     chunk: int | str = "auto"
     matmul_precision: str | None = None
+    measured: MeasuredTable | None = None
 
     def plan_opaque(self, num_weights: int, lane_bytes: int) -> Ladder:
         """Returns the ladder of a model that vtune does not know: a program for each structure, batches trained whole.
@@ -175,7 +178,8 @@ class Planner:
     def _ladder(self, cut: Cut | None, cells: list[Cell], seconds: float) -> Ladder:
         num_rungs = len(cells) * min(self.num_structures, self.trials)
         kind = self.kind.name, self.dtype, self.matmul_precision
-        return Ladder(VERSION, *kind, self.structural, cut, tuple(cells), num_rungs, seconds)
+        version = self.measured.version if self.measured else VERSION
+        return Ladder(version, *kind, self.structural, cut, tuple(cells), num_rungs, seconds)
 
     def _groups(self, cut: Cut) -> _Groups:
         """The batch sizes by the micro-batches that they are cut into."""
@@ -191,7 +195,7 @@ class Planner:
     @cached_property
     def table(self) -> CostTable:
         """What is known of these devices."""
-        return cost_table(self.kind)
+        return self.measured.table if self.measured else cost_table(self.kind)
 
     @cached_property
     def num_structures(self) -> int:

@@ -20,6 +20,7 @@ from vtune.training.inspection import Findings, inspect, refuse_unread, warn_of_
 from vtune.training.job import Job
 from vtune.training.ladder import Ladder
 from vtune.training.losses import RowLoss
+from vtune.training.measured import MeasuredTable
 from vtune.training.mesh import Lockstep
 from vtune.training.networks import ModelFn
 from vtune.training.objective import Objective, kind_needed, make_objective
@@ -66,7 +67,15 @@ class Parts(NamedTuple):
         """What a trial takes over from its parent: the sizes and constants that its weights, and its program, have."""
         return frozenset({*self.findings.structural, *self.findings.sizes, "batch_size"})
 
-    def planner(self, *, trials: int, epochs: int, kind: DeviceKind, chunk: int | str) -> Planner:
+    def planner(
+        self,
+        *,
+        trials: int,
+        epochs: int,
+        kind: DeviceKind,
+        chunk: int | str,
+        measured: MeasuredTable | None = None,
+    ) -> Planner:
         """Returns what plans ladders.
 
         Args:
@@ -74,10 +83,11 @@ class Parts(NamedTuple):
             epochs: of one trial at most.
             kind: of the devices to train on.
             chunk: lanes of every chunk, or "auto".
+            measured: what is known of them, where it is not what vtune knows of their kind.
         """
         shapes, dtype = Shapes(self.data.inputs, self.data.outputs), self.data.dtype.name
         declared = self.data.num_train, trials, epochs, kind, dtype, chunk, self.recipe.matmul_precision
-        return Planner(self.space, self.findings.structural, shapes, *declared)
+        return Planner(self.space, self.findings.structural, shapes, *declared, measured)
 
     def job(self, ladder: Ladder, root: UInt32[np.ndarray, "2"]) -> Job:
         """Returns what an executor needs; ``root`` are the words of the study's root key."""
