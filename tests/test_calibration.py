@@ -10,78 +10,96 @@ from vtune import calibration
 from vtune.calibration import CASES, Timing, fit
 from vtune.cli import main
 from vtune.data import Data
-from vtune.training.cost import VERSION, CostTable, cost_table
-from vtune.training.devices import DeviceKind
+from vtune.training.cost import VERSION, cost_table
+from vtune.training.devices import DeviceKind, machine_of
 from vtune.training.measured import MeasuredTable, read_table, write_table
 
-CPU = DeviceKind("cpu", "cpu")
-TABLE = cost_table(CPU)._replace(
-    flops_per_second=5e10, seconds_per_unit=1e-9, seconds_per_weight=3e-9, seconds_per_step=2e-9, compile_seconds=40.0
-)
+CPU, DATA = DeviceKind("cpu", "cpu"), Data.of(None)
+SPEEDS = {
+    "flops_per_second": 5e10,
+    "seconds_per_unit": 1e-9,
+    "seconds_per_weight": 3e-9,
+    "seconds_per_step": 2e-9,
+    "seconds_per_turn": 2e-6,
+    "compile_seconds": 40.0,
+}
+HERE = machine_of(CPU)
+MEASURED = MeasuredTable(SPEEDS, HERE)
+TABLE = MEASURED.table(CPU)
 SPACE = {"learning_rate": vtune.loguniform(1e-3, 1e-1), "hidden": vtune.integers(8, 64), "layers": vtune.integers(1, 3)}
 
 
+def timings(noise=0.0):
+    drawn = np.random.default_rng(0).uniform(1 - noise, 1 + noise, len(CASES))
+    return [Timing(case, 40.0, case.expected(TABLE, DATA) * one) for case, one in zip(CASES, drawn, strict=True)]
+
+
 def test_a_table_is_found_again_in_what_it_predicts():
-    data, noise = Data.of(None), np.random.default_rng(0).uniform(0.95, 1.05, len(CASES))
-    exact = [Timing(case, 40.0, case.expected(TABLE, data)) for case in CASES]
-    found = fit(exact, cost_table(CPU), data, peak=1e12)
-    assert found.compile_seconds == 40.0
-    np.testing.assert_allclose(found[:5], TABLE[:5], rtol=1e-3)
-    assert found[6:] == TABLE[6:]
-    noisy = [timing._replace(turn_seconds=timing.turn_seconds * one) for timing, one in zip(exact, noise, strict=True)]
-    found = fit(noisy, cost_table(CPU), data, peak=1e12)
-    assert min(found[:5]) >= 0
-    for timing in exact:
-        assert timing.case.expected(found, data) == pytest.approx(timing.turn_seconds, rel=0.1)
+    found = fit(timings(), cost_table(CPU), DATA, peak=1e12)
+    assert list(found) == list(SPEEDS)
+    np.testing.assert_allclose(list(found.values()), list(SPEEDS.values()), rtol=1e-3)
+    noisy = fit(timings(noise=0.05), cost_table(CPU), DATA, peak=1e12)
+    assert min(noisy.values()) >= 0
+    for timing in timings():
+        assert timing.case.expected(TABLE._replace(**noisy), DATA) == pytest.approx(timing.turn_seconds, rel=0.1)
 
 
 def test_no_product_is_taken_to_be_faster_than_the_peak():
-    data = Data.of(None)
-    timings = [Timing(case, 1.0, case.expected(TABLE, data)) for case in CASES]
-    assert fit(timings, cost_table(CPU), data, peak=1e9).flops_per_second <= 1e9 * (1 + 1e-6)
+    assert fit(timings(), cost_table(CPU), DATA, peak=1e9)["flops_per_second"] <= 1e9 * (1 + 1e-6)
+
+
+def test_what_is_not_measured_is_vtunes_own():
+    assert TABLE == cost_table(CPU)._replace(**SPEEDS)
+    large = DeviceKind("gpu", "a large one", 80 << 30, 100)
+    assert MEASURED.table(large).chunk_bytes == cost_table(large).chunk_bytes
 
 
 def test_a_plan_by_a_table_of_ones_own_says_so_and_a_search_takes_it(tmp_path):
     file = tmp_path / "own.json"
-    write_table(file, MeasuredTable(TABLE, "cpu"))
-    assert read_table(file) == MeasuredTable(TABLE, "cpu")
+    write_table(file, MEASURED)
+    assert read_table(file) == MEASURED
     wide = {**SPACE, "hidden": vtune.integers(8, 256)}
     shipped, own = (vtune.plan(vtune.MLP, wide, cost_table=table, trials=500) for table in (None, str(file)))
     assert own.rungs["compile_seconds"].tolist() == [40.0] * len(own.rungs)
     assert "by a cost table of your own" in own.why
     assert own.programs < shipped.programs
     assert json.loads(shipped.ladder)["version"] == VERSION
-    assert (version := json.loads(own.ladder)["version"]) == MeasuredTable(TABLE, "cpu").version < 0
-    assert MeasuredTable(TABLE._replace(min_lanes=1), "cpu").version != version
+    assert (version := json.loads(own.ladder)["version"]) == MEASURED.version < 0
+    assert MeasuredTable({**SPEEDS, "compile_seconds": 41.0}, HERE).version != version
     study = vtune.search(vtune.MLP, wide, trials=2, epochs=1, ladder=own.ladder, progress=False)
     assert study.ladder == own.ladder
 
 
-def test_a_table_of_other_devices_is_warned_of(tmp_path):
-    write_table(tmp_path / "own.json", MeasuredTable(TABLE, "a large one"))
-    with pytest.warns(UserWarning, match="was measured on 'a large one', and this device is 'cpu'"):
+def test_a_table_of_another_machine_is_warned_of(tmp_path):
+    write_table(tmp_path / "own.json", MeasuredTable(SPEEDS, "a large one"))
+    with pytest.warns(UserWarning, match="was measured on 'a large one', and this is '.*cores'"):
         vtune.plan(vtune.MLP, SPACE, cost_table=tmp_path / "own.json", trials=8)
 
 
+def written(**changed):
+    return json.dumps({"version": VERSION, "machine": HERE, "speeds": SPEEDS, **changed})
+
+
 @pytest.mark.parametrize(
-    ("written", "problem"),
+    ("text", "problem"),
     [
         (None, "there is no such file"),
         ("width,layers", "is no cost table"),
         ("[1, 2]", "is no cost table"),
-        ("{}", "is no cost table"),
-        (json.dumps({"device": "cpu", **TABLE._asdict(), "flops_per_second": "fast"}), "flops_per_second='fast'"),
-        (json.dumps({"device": "cpu", **TABLE._asdict(), "seconds_per_unit": -1.0}), "seconds_per_unit=-1.0"),
-        (json.dumps({"device": "cpu", **TABLE._asdict(), "compile_seconds": 0}), "compile_seconds are above 0"),
-        (json.dumps({"device": "cpu", **TABLE._asdict(), "min_lanes": 0}), "min_lanes=0"),
-        (json.dumps({"device": "cpu", **TABLE._asdict(), "copies_rows": 1}), "copies_rows=1"),
-        (json.dumps({"device": "cpu", **TABLE._asdict(), "more": 1}), "more"),
+        (json.dumps({"version": VERSION, "machine": HERE}), "it holds something else"),
+        (written(version=VERSION - 1), "it goes with version"),
+        (written(machine=3), "its speeds are not"),
+        (written(speeds={**SPEEDS, "more": 1}), "its speeds are not flops_per_second, "),
+        (written(speeds={**SPEEDS, "flops_per_second": "fast"}), "flops_per_second='fast'"),
+        (written(speeds={**SPEEDS, "seconds_per_unit": -1.0}), "seconds_per_unit=-1.0"),
+        (written(speeds={**SPEEDS, "seconds_per_unit": True}), "seconds_per_unit=True"),
+        (written(speeds={**SPEEDS, "compile_seconds": 0}), "compile_seconds are above 0"),
     ],
 )
-def test_a_file_that_is_no_cost_table_is_refused(tmp_path, written, problem):
+def test_a_file_that_is_no_cost_table_is_refused(tmp_path, text, problem):
     file = tmp_path / "own.json"
-    if written is not None:
-        file.write_text(written)
+    if text is not None:
+        file.write_text(text)
     with pytest.raises(ValueError, match=problem) as refused:
         vtune.plan(vtune.MLP, SPACE, cost_table=file)
     assert "vtune bench --calibrate" in str(refused.value)
@@ -108,9 +126,10 @@ def test_a_machine_is_measured_and_what_does_not_fit_is_not_written(tmp_path, ca
     file = tmp_path / "own.json"
     assert main(["bench", "--calibrate", str(file)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 8
-    assert isinstance(read_table(file).table, CostTable)
+    assert set(read_table(file).speeds) == set(SPEEDS)
+    assert read_table(file).machine == HERE
     monkeypatch.setattr(calibration, "CASES", CASES[:1])
-    monkeypatch.setattr(calibration, "fit", lambda timings, base, *_: base._replace(seconds_per_turn=1.0))
+    monkeypatch.setattr(calibration, "fit", lambda timings, base, *_: {**SPEEDS, "seconds_per_turn": 1.0})
     assert main(["bench", "--calibrate", str(tmp_path / "bad.json")]) == 2
     assert "no table fits" in capsys.readouterr().err
     assert not (tmp_path / "bad.json").exists()

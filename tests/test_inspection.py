@@ -123,6 +123,27 @@ def test_numbers_that_only_work_one_at_a_time_are_structural():
     assert structural(model_fn, space) == {"a", "b"}
 
 
+def test_numbers_that_only_work_together_are_data():
+    """What is trained has all of them traced: whether one of them alone could be is of no matter."""
+
+    def model_fn(hparams, rngs, shapes):
+        low, high = hparams["low"], hparams["high"]
+        if isinstance(low, float) != isinstance(high, float):
+            raise TypeError("one of the two is traced")
+        return nnx.Sequential(nnx.Linear(64, shapes.outputs, rngs=rngs), lambda x: low * high * x)
+
+    space = {"low": vtune.uniform(0.1, 1.0), "high": vtune.uniform(1.0, 2.0)}
+    assert structural(model_fn, space) == set()
+
+
+def test_where_all_numbers_are_data_one_trace_tells_it(monkeypatch):
+    asked = []
+    accepts = Probe.optimizer_accepts
+    monkeypatch.setattr(Probe, "optimizer_accepts", lambda *args: asked.append(set(args[2])) or accepts(*args))
+    findings_of(vtune.MLP, {"learning_rate": vtune.loguniform(1e-3, 1e-1)})
+    assert asked == [{"beta1", "beta2", "epsilon"}]
+
+
 def test_a_number_that_only_evaluation_needs_as_a_constant_is_structural():
     class Model(linen.Module):
         gain: float

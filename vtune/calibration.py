@@ -17,8 +17,9 @@ from vtune.data import Data
 from vtune.defaults import DEFAULTS
 from vtune.keys import seed_words
 from vtune.protocols import Chunk, Hparams, Leg, Rung, Shapes, Training
+from vtune.training.caches import nothing_kept
 from vtune.training.cost import VERSION, CostTable, cost_table, lanes_within, turn_seconds
-from vtune.training.devices import Device, kind_of, local_devices
+from vtune.training.devices import Device, kind_of, local_devices, machine_of, num_cores
 from vtune.training.job import Job
 from vtune.training.ladder import Ladder
 from vtune.training.measured import MeasuredTable, write_table
@@ -118,16 +119,19 @@ def calibrate(path: str | PathLike[str]) -> Iterator[str]:
     path = Path(path)
     if not path.parent.is_dir():
         raise ValueError(f'"{path}": there is no folder "{path.parent}". Make it, or write a file that is here.')
+    path.open("a", encoding="utf-8").close()  # before minutes of measuring, and not after them
+    if path.stat().st_size == 0:
+        path.unlink()
     device, data = local_devices()[0], Data.of(None)
-    base = cost_table(kind_of(device))
-    yield f"{device.device_kind}, jax {jax.__version__}: {len(CASES)} chunks of networks on the digits"
-    peak, timings = peak_flops(), list[Timing]()
-    for case in CASES:
-        rung = case.rung(base, data)
-        compiling, seconds = chunk_seconds(rung, case.row, data, device, _REPEATS)
-        lane = statistics.median(seconds) / rung.lanes / case.turns(data)
-        timings.append(Timing(case, compiling, lane))
-    own = fit(timings, base, data, peak)
+    kind = kind_of(device)
+    base = cost_table(kind)
+    yield f"{machine_of(kind)}, jax {jax.__version__}: {len(CASES)} chunks of networks on the digits"
+    with nothing_kept():
+        timings = [_time(case, base, data, device) for case in CASES]
+    # Seconds on a CPU are those of all cores added up, in which a product takes as long as on one core.
+    peak = peak_flops() / (1 if kind.is_accelerator else num_cores())
+    speeds = fit(timings, base, data, peak)
+    own = base._replace(**speeds)
     yield "width layers rows batch  compile  measured/predicted by your table   by vtune's"
     missed = 1.0
     for case, compiling, seconds in timings:
@@ -142,8 +146,14 @@ def calibrate(path: str | PathLike[str]) -> Iterator[str]:
             f"no table fits: the best one is wrong by a factor of {missed:.1f}, so none was written. The machine may "
             "have been busy; run vtune bench --calibrate again."
         )
-    write_table(path, MeasuredTable(own, kind_of(device).name))
+    write_table(path, MeasuredTable(speeds, machine_of(kind)))
     yield f'written to {path}: vtune.plan(..., cost_table="{path}") goes by it'
+
+
+def _time(case: Case, base: CostTable, data: Data, device: Device) -> Timing:
+    rung = case.rung(base, data)
+    compiling, seconds = chunk_seconds(rung, case.row, data, device, _REPEATS)
+    return Timing(case, compiling, statistics.median(seconds) / rung.lanes / case.turns(data))
 
 
 def chunk_seconds(rung: Rung, row: Hparams, data: Data, device: Device, repeats: int) -> tuple[float, list[float]]:
@@ -176,8 +186,8 @@ def chunk_seconds(rung: Rung, row: Hparams, data: Data, device: Device, repeats:
     return compiling, [seconds_of(lambda: worker.train(chunk)) for _ in range(repeats)]
 
 
-def fit(timings: Sequence[Timing], base: CostTable, data: Data, peak: float) -> CostTable:
-    """Returns the table whose predictions are nearest, relatively: least squares of what is no less than nothing.
+def fit(timings: Sequence[Timing], base: CostTable, data: Data, peak: float) -> dict[str, float]:
+    """Returns the speeds whose predictions are nearest: non-negative least squares of relative errors.
 
     Args:
         timings: what was measured.
@@ -193,6 +203,6 @@ def fit(timings: Sequence[Timing], base: CostTable, data: Data, peak: float) -> 
     lower = np.array([1 / peak, *[0.0] * len(_SPEEDS)])
     # Columns differ by many orders of magnitude: each is divided by its largest.
     found = lsq_linear(relative / scale, np.ones(len(timings)), bounds=(lower * scale, np.inf)).x / scale
-    speeds = dict(zip(_SPEEDS, map(float, found[1:]), strict=True))
     compiling = statistics.median(timing.compile_seconds for timing in timings)
-    return base._replace(flops_per_second=float(1 / found[0]), compile_seconds=compiling, **speeds)
+    speeds = dict(zip(_SPEEDS, map(float, found[1:]), strict=True))
+    return {"flops_per_second": float(1 / found[0]), **speeds, "compile_seconds": compiling}

@@ -1,7 +1,6 @@
 """The command line: ``vtune demo | search | show | retest | bench``. Heavy imports come late: ``--help`` is quick."""
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -253,9 +252,7 @@ def _plan(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **
 def _bench(arguments: argparse.Namespace) -> None:
     from vtune.benching import QUICK, WHOLE, bench
     from vtune.calibration import calibrate
-    from vtune.training.disk import CACHE_VARIABLE
 
-    os.environ[CACHE_VARIABLE] = "off"  # compiling is measured too
     told = calibrate(arguments.calibrate) if arguments.calibrate else bench(QUICK if arguments.quick else WHOLE)
     for line in told:
         print(line, flush=True)

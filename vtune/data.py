@@ -285,10 +285,10 @@ def _digits() -> Raw:
 
 def _digits_table() -> Num[np.ndarray, "rows columns"]:
     """Reads scikit-learn's file of images and labels; importing scikit-learn would take 30 times as long."""
-    (package,) = find_spec("sklearn").submodule_search_locations  # pyright: ignore
-    file = Path(package, "datasets", "data", "digits.csv.gz")
-    if file.exists():
-        return np.loadtxt(file, delimiter=",", dtype=np.float32)
+    package = find_spec("sklearn")
+    for place in (package and package.submodule_search_locations) or ():
+        if (file := Path(place, "datasets", "data", "digits.csv.gz")).exists():
+            return np.loadtxt(file, delimiter=",", dtype=np.float32)
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)

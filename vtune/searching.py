@@ -29,14 +29,12 @@ from vtune.start import check_same, first_trials, ladder_of, source_of, stages
 from vtune.strategies.names import factory_of
 from vtune.study import Study
 from vtune.training.devices import Device, kind_of, own
-from vtune.training.disk import programs_kept
 from vtune.training.losses import RowLoss
 from vtune.training.networks import ModelFn
 from vtune.training.optimizers import Optimizer
 from vtune.training.setup import EXECUTORS, Parts, check_amounts, make_job, make_parts
 
 
-@programs_kept()
 def search(
     model_fn: ModelFn,
     space: Space | Mapping[str, Any],

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from platform import machine
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.export
 
 from vtune.notices import warn_user
 
@@ -23,6 +23,9 @@ _ASSUMED_MEMORY = 8 << 30
 
 _DRIVERS = {"an NVIDIA GPU": "/proc/driver/nvidia/version", "an AMD GPU": "/dev/kfd", "a TPU": "/dev/accel0"}
 """Files that are there where such a device is, whatever JAX was installed with."""
+
+
+_CPU_FACTS = Path("/proc/cpuinfo")
 
 
 class DeviceKind(NamedTuple):
@@ -65,9 +68,22 @@ def compiler_options(kind: DeviceKind) -> dict[str, Any]:
     return {} if kind.is_accelerator or level in os.environ.get("XLA_FLAGS", "") else {level: 1}
 
 
-def lowering_target(kind: DeviceKind) -> str:
-    """Returns the device as ``jax.export`` names it, which tells one maker's GPUs from another's."""
-    return jax.export.default_export_platform() if kind.platform == "gpu" else kind.platform
+def lowering_target(device: Device) -> str | None:
+    """Returns the device as ``jax.export`` names it, one maker's GPUs by another name; None if it is none of these."""
+    told = f"{device.platform} {device.client.platform_version}".lower()
+    named = {"cpu": "cpu", "tpu": "tpu", "cuda": "cuda", "rocm": "rocm"}
+    if device.platform in named:
+        return named[device.platform]
+    return next((name for name in ("cuda", "rocm") if name in told), None)
+
+
+def machine_of(kind: DeviceKind) -> str:
+    """Returns what machine this is, in words: of a CPU, whose kind has no name, the processor and its cores."""
+    if kind.is_accelerator:
+        return kind.name
+    lines = _CPU_FACTS.read_text(encoding="utf-8").splitlines() if _CPU_FACTS.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else machine()}, {num_cores()} cores"
 
 
 def own(devices: Sequence[Device]) -> Device:

@@ -165,7 +165,7 @@ def _traceable(probe: Probe, reads: Reads, space: Space, but: Set[str]) -> froze
 
 
 def _refused(paths: Paths, accepts: Callable[[Hparams, Traced], bool], dtype_of: Mapping[str, str]) -> frozenset[str]:
-    """Those of the names that a part does not take as traced numbers together, on every way."""
+    """Names that must stay constants: all are tried together first, and one by one only where that fails."""
 
     def is_accepted(names: Iterable[str], ways: Sequence[Way] = paths.ways) -> bool:
         read = ((way.row, way.names & set(names)) for way in ways)

@@ -41,9 +41,9 @@ class OneDevice:
         return kind_of(self.device)
 
     @property
-    def target(self) -> str:
+    def target(self) -> str | None:
         """What programs are lowered for to run there."""
-        return lowering_target(self.kind)
+        return lowering_target(self.device)
 
     def spread(self, advance: Callable[..., Any]) -> None:
         """Returns None: the function runs as it is, so all devices share what was traced."""

@@ -195,7 +195,7 @@ class Planner:
     @cached_property
     def table(self) -> CostTable:
         """What is known of these devices."""
-        return self.measured.table if self.measured else cost_table(self.kind)
+        return self.measured.table(self.kind) if self.measured else cost_table(self.kind)
 
     @cached_property
     def num_structures(self) -> int:

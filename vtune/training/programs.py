@@ -19,7 +19,7 @@ from vtune.keys import Purpose, from_words, seed_key
 from vtune.protocols import LaneState, Rung
 from vtune.scaling import Units
 from vtune.training.devices import compiler_options
-from vtune.training.disk import programs_kept, traced_before
+from vtune.training.disk import compiled_before, traced_before
 from vtune.training.engine import ChunkInputs, Engine, Rows
 from vtune.training.memory import chunk_bytes, num_bytes
 from vtune.training.places import Place
@@ -81,7 +81,7 @@ class Program:
         self._compiling: dict[Place, threading.Lock] = {}
         self._jitted = jax.jit(self._advance, donate_argnums=0)
         self._mark = None if recipe.name is None else repr((recipe.name, rung, signature))
-        self._known: dict[str, Any] = {}
+        self._known: dict[tuple[str, str], Any] = {}
         self._fresh = jax.jit(self._engine.fresh)
         self._compiled: dict[Place, Any] = {}
 
@@ -111,8 +111,9 @@ class Program:
         with compiling:
             if place not in self._compiled:
                 started = time.perf_counter()
-                with programs_kept():
-                    self._compiled[place] = self._lower(place).compile(compiler_options(place.kind))
+                lowered = self._lower(place)
+                with compiled_before(place.kind):
+                    self._compiled[place] = lowered.compile(compiler_options(place.kind))
                 self.compile_seconds = time.perf_counter() - started
         return self._compiled[place]
 
@@ -148,19 +149,20 @@ class Program:
         target = place.target
         if self._mark is None or target is None:
             return self._plain(place)
-        if target not in self._known:
-            self._known[target] = jax.jit(self._known_advance(target), donate_argnums=0)
-        return self._known[target]
+        if (target, place.kind.name) not in self._known:
+            advance = self._known_advance(target, place.kind.name)
+            self._known[target, place.kind.name] = jax.jit(advance, donate_argnums=0)
+        return self._known[target, place.kind.name]
 
     def _plain(self, place: Place) -> Any:
         spread = place.spread(self._advance)
         return self._jitted if spread is None else jax.jit(spread, donate_argnums=0)
 
-    def _known_advance(self, target: str) -> Callable[..., tuple[LaneState, Array]]:
+    def _known_advance(self, target: str, device: str) -> Callable[..., tuple[LaneState, Array]]:
         """Returns ``_advance`` as an earlier process traced it, or else this one.
 
-        Whoever traced it, it is compiled from the text that is kept: from another text of the same program, other bits
-        might come. On disk there are no trees, of which Optax has its own, but their leaves.
+        Either way it is compiled from what was exported: if one process compiled another text of the same program, its
+        bits might be others. Exported are the leaves of all trees, as nodes of Optax's own could not be read back.
         """
         leaves, tree = jax.tree.flatten(self._arguments)
 
@@ -170,7 +172,8 @@ class Program:
         def trace() -> jax.export.Exported:
             return jax.export.export(jax.jit(advance_leaves), platforms=[target])(*leaves)
 
-        exported, returned = traced_before(f"{self._mark} {target}", trace), jax.tree.structure((self.states, 0))
+        exported = traced_before(repr((self._mark, target, device)), trace)
+        returned = jax.tree.structure((self.states, 0))
         return lambda *arguments: jax.tree.unflatten(returned, exported.call(*jax.tree.leaves(arguments)))
 
     def _advance(self, *arguments: Any) -> tuple[LaneState, Array]:

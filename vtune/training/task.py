@@ -55,7 +55,17 @@ class Recipe(NamedTuple):
             return None
         losses = [loss for loss, function in LOSSES.items() if function is self.loss]
         metrics = [metric.name for metric in self.metrics]
-        return repr((model_fn.__qualname__, losses, metrics, self.inputs, self.outputs, self.matmul_precision))
+        return repr(
+            (
+                model_fn.__module__,
+                model_fn.__qualname__,
+                losses,
+                metrics,
+                self.inputs,
+                self.outputs,
+                self.matmul_precision,
+            )
+        )
 
     @property
     def elastic(self) -> Elastic | None:
