@@ -21,7 +21,7 @@ from vtune.study import Study
 from vtune.training.caches import nothing_kept
 from vtune.training.devices import describe, kind_of, local_devices
 from vtune.training.mlp import MLP
-from vtune.training.programs import data_orders
+from vtune.training.programs import seed_draws
 
 MIXED = {
     "beta1": reverse_loguniform(0.8, 0.99),
@@ -142,7 +142,7 @@ def _flops(study: Study, trials: int, epochs: int) -> int:
 def _loop(study: Study, scale: Scale) -> tuple[list[float], Lap]:
     """Trains one trial of a study after the other until the time is over; returns losses after their first epoch."""
     numbers = study.job.root, np.int32(0), np.int32(0)
-    orders = np.asarray(data_orders(*numbers, num_rows=study.data.num_train, num_epochs=scale.epochs))
+    orders = np.asarray(seed_draws(*numbers, num_rows=study.data.num_train, num_epochs=scale.epochs).orders)
     losses, seconds = [], 0.0
     while len(losses) < scale.trials and (not losses or seconds < scale.loop_seconds):
         hparams, module = _begin(study, len(losses))

@@ -19,7 +19,7 @@ from vtune.keys import IMPLEMENTATION, Purpose, from_words, seed_key, seed_words
 from vtune.protocols import Shapes, Strategy
 from vtune.space import Space
 from vtune.training.networks import Network
-from vtune.training.programs import data_orders
+from vtune.training.programs import seed_draws
 
 
 def draw(space: Mapping[str, Any], trials: int, epochs: int, seed: int = 0) -> Work:
@@ -36,7 +36,7 @@ def draw(space: Mapping[str, Any], trials: int, epochs: int, seed: int = 0) -> W
     strategy = vtune.strategies.random()(searched.axes, trials=trials, epochs=epochs)
     points = np.asarray(_sample(root, strategy=strategy))
     rows = [{name: _in_float32(value) for name, value in {**DEFAULTS, **row}.items()} for row in searched.rows(points)]
-    orders = data_orders(root, np.int32(0), np.int32(0), num_rows=data.num_train, num_epochs=epochs)
+    orders = seed_draws(root, np.int32(0), np.int32(0), num_rows=data.num_train, num_epochs=epochs).orders
     return Work(
         space=space,
         seed=seed,

@@ -10,7 +10,7 @@ from vtune.keys import from_words
 from vtune.parameters import choice, integers, loguniform, reverse_loguniform
 from vtune.protocols import Chunk
 from vtune.space import Space, sample_points
-from vtune.training.programs import data_orders
+from vtune.training.programs import seed_draws
 
 SPACE = Space.of(
     {
@@ -153,9 +153,9 @@ def advance_by(queue, chunk, split):
 
 def test_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch_alone():
     make = {"num_rows": digits().num_train, "num_epochs": 4}
-    orders = np.asarray(data_orders(ROOT, np.int32(0), np.int32(0), **make))
-    later = np.asarray(data_orders(ROOT, np.int32(0), np.int32(2), **make))
-    other = np.asarray(data_orders(ROOT, np.int32(1), np.int32(0), **make))
+    orders = np.asarray(seed_draws(ROOT, np.int32(0), np.int32(0), **make).orders)
+    later = np.asarray(seed_draws(ROOT, np.int32(0), np.int32(2), **make).orders)
+    other = np.asarray(seed_draws(ROOT, np.int32(1), np.int32(0), **make).orders)
     assert all(sorted(order) == list(range(make["num_rows"])) for order in orders.tolist())
     np.testing.assert_array_equal(orders[2:], later[:2])
     assert not (orders == other).all(axis=1).any()

@@ -17,7 +17,7 @@ from tests.laws.population import complete, digits, final_states, float64, make_
 from vtune.data import Data
 from vtune.keys import Purpose, from_words, seed_key
 from vtune.protocols import RUNNING
-from vtune.training.programs import data_orders
+from vtune.training.programs import seed_draws
 
 NUM_STEPS = 50
 
@@ -227,7 +227,7 @@ def train_alone(case, row, queue, epochs):
     """Trains one trial by itself; returns train_loss, loss and accuracy of each epoch, and params and other state."""
     loop = start(case, row, jax.jit(lambda root: seed_key(from_words(root), jnp.int32(0)))(queue.job.root))
     (x, y), (valid_x, valid_y), size = queue.job.data.train, queue.job.data.valid, row["batch_size"]
-    orders = data_orders(queue.job.root, np.int32(0), np.int32(0), num_rows=len(x), num_epochs=epochs)
+    orders = seed_draws(queue.job.root, np.int32(0), np.int32(0), num_rows=len(x), num_epochs=epochs).orders
     curves, optimizer_state = [], optax.adam(0.0).init(loop.params)
     for epoch, order in enumerate(np.asarray(orders)):
         optimizer, seen = optax.adam(row["learning_rate"] / (1 + row["decay"] * epoch)), []

@@ -11,7 +11,7 @@ from vtune.data import Data
 from vtune.parameters import choice, integers, loguniform
 from vtune.space import per_layer
 from vtune.training.elastic import truncated_normals
-from vtune.training.programs import data_orders
+from vtune.training.programs import seed_draws
 from vtune.training.trained import true_block
 
 SIZES = [(16, 1), (37, 2), (128, 4)]
@@ -50,7 +50,8 @@ def population(rates):
 
 def orders_of(queue, num_epochs):
     num_rows = queue.job.data.num_train
-    return np.asarray(data_orders(queue.job.root, np.int32(0), np.int32(0), num_rows=num_rows, num_epochs=num_epochs))
+    numbers = queue.job.root, np.int32(0), np.int32(0)
+    return np.asarray(seed_draws(*numbers, num_rows=num_rows, num_epochs=num_epochs).orders)
 
 
 def alone(queue, row, orders, activation="relu", moved_by=None):

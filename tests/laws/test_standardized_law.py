@@ -13,7 +13,7 @@ from tests.compilations import Compilations
 from tests.laws.population import complete, final_states, float64, initial_lane, make_queue, train
 from tests.laws.reference import PlainMLP, train_alone
 from vtune.data import Data
-from vtune.training.programs import data_orders
+from vtune.training.programs import seed_draws
 
 SPACE = {
     "learning_rate": vtune.loguniform(1e-5, 1.0),
@@ -57,7 +57,7 @@ def alone(queue: Any, row: Any, num_epochs: int) -> tuple[np.ndarray, Any]:
     model = PlainMLP(data.inputs[0], [row["hidden"]] * row["layers"], data.outputs, "relu")
     model.load(initial_lane(queue, row)[1].params)
     numbers = queue.job.root, np.int32(0), np.int32(0)
-    orders = np.asarray(data_orders(*numbers, num_rows=data.num_train, num_epochs=num_epochs))
+    orders = np.asarray(seed_draws(*numbers, num_rows=data.num_train, num_epochs=num_epochs).orders)
     (hparams,) = complete([row])
     return train_alone(model, hparams, rows, valid, orders), model
 

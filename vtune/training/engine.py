@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float, Int, Key, PyTree, UInt32
 
-from vtune.keys import from_words, seed_key
+from vtune.keys import from_words
 from vtune.protocols import DIVERGED, IDLE, RUNNING, LaneState, Rung, Task
 from vtune.scaling import Units
 from vtune.training.optional import NetworkParts
@@ -36,8 +36,7 @@ class ChunkInputs(NamedTuple):
     Attributes:
         hparams: the traced hyperparameters by name, one entry a lane.
         is_active: False for the lanes that fill up the chunk.
-        root: words of the study's root key.
-        seed_index: which of the study's seeds: initial weights, data order, noise.
+        key: words of the key of the chunk's seed index: initial weights, noise.
         orders: row numbers in the order of each epoch of a window; epoch e reads row e modulo the window.
         train: the rows to train on.
         valid: the rows to measure on.
@@ -47,8 +46,7 @@ class ChunkInputs(NamedTuple):
 
     hparams: dict[str, Array]
     is_active: Bool[Array, " lanes"]
-    root: UInt32[Array, "2"]
-    seed_index: Int[Array, ""]
+    key: UInt32[Array, "2"]
     orders: Int[Array, "epochs rows"]
     train: Rows
     valid: Rows
@@ -118,15 +116,15 @@ class Engine:
             The lanes afterwards, and for each lane and epoch the training loss over the epoch's mini-batches, then
             the validation loss and metrics; NaN for a diverged lane and beyond ``num_epochs``.
         """
-        key = seed_key(from_words(inputs.root), inputs.seed_index)
+        key = from_words(inputs.key)
 
         def epoch(offset: Int[Array, ""], carry: tuple[LaneState, Array]) -> tuple[LaneState, Array]:
             states, curves = carry
-            order = inputs.orders[(first_epoch + offset) % inputs.orders.shape[0]]
+            order = inputs.orders[lax.rem(first_epoch + offset, jnp.int32(inputs.orders.shape[0]))]
             states, train_loss = self._train_epoch(states, inputs, key, order)
             measured = self._validate(states, inputs)
             states, row = jax.vmap(_close_epoch)(states, train_loss, measured)
-            return states, curves.at[:, offset].set(row)
+            return states, lax.dynamic_update_index_in_dim(curves, row, offset, axis=1)
 
         states = lax.cond(first_epoch == 0, lambda: self.fresh(inputs), lambda: states)
         curves = jnp.full((self.rung.lanes, inputs.orders.shape[0], 1 + len(self.task.metrics)), jnp.nan)
@@ -134,7 +132,7 @@ class Engine:
 
     def fresh(self, inputs: ChunkInputs) -> LaneState:
         """Returns the lanes before their first epoch."""
-        key = seed_key(from_words(inputs.root), inputs.seed_index)
+        key = from_words(inputs.key)
         states = jax.vmap(lambda traced: self.task.init(key, self._complete(traced)))(inputs.hparams)
         return states._replace(status=jnp.where(inputs.is_active, RUNNING, IDLE))
 
@@ -177,9 +175,9 @@ class Engine:
         # that no lane has stays what it is here: the zeros that its weights are, which nobody reads.
         grads = states.params if rung.accumulates else ()
         start = _Turn(states, grads, jnp.zeros(rung.lanes), jnp.zeros(rung.lanes))
-        turns = jnp.max(num_rows // batch_sizes * self._pieces(batch_sizes))
-        end = lax.fori_loop(0, turns, turn, start)
-        return end.state, end.epoch_loss / (num_rows // batch_sizes * batch_sizes).astype(end.epoch_loss.dtype)
+        batches = _whole_times(num_rows, batch_sizes)
+        end = lax.fori_loop(0, jnp.max(batches * self._pieces(batch_sizes)), turn, start)
+        return end.state, end.epoch_loss / (batches * batch_sizes).astype(end.epoch_loss.dtype)
 
     def _gradients(self, lane: _Turn, hparams: dict[str, Any], clock: _Clock, rows: Rows, key: Array) -> _Gradients:
         """Adds the gradients of one micro-batch to those of its mini-batch."""
@@ -220,19 +218,20 @@ class Engine:
 
     def _clock(self, time: Int[Array, ""], batch_size: Any, num_rows: int) -> _Clock:
         rows, pieces = self.rung.rows, self._pieces(batch_size)
-        batch, piece = time // pieces, time % pieces
+        batch = _whole_times(time, pieces)
+        piece = time - batch * pieces
         is_inside = piece * rows + jnp.arange(rows, dtype=jnp.int32) < batch_size
         return _Clock(
             first_row=batch * batch_size + piece * rows,
             weight=jnp.ones(rows) if self.rung.is_shared else is_inside.astype(jnp.ones(()).dtype),
             begins_batch=piece == 0,
             ends_batch=piece == pieces - 1,
-            is_within_epoch=batch < num_rows // batch_size,
+            is_within_epoch=batch < _whole_times(num_rows, batch_size),
         )
 
     def _pieces(self, batch_size: Any) -> Any:
         """Micro-batches in a mini-batch."""
-        return (batch_size + self.rung.rows - 1) // self.rung.rows
+        return _whole_times(batch_size + self.rung.rows - 1, self.rung.rows)
 
     def _validate(self, states: LaneState, inputs: ChunkInputs) -> Float[Array, "lanes metrics"]:
         """The means of loss and metrics over the validation rows, some rows at a time to bound the memory."""
@@ -251,6 +250,12 @@ class Engine:
 
         none = jnp.zeros((self.rung.lanes, len(self.task.metrics)))
         return lax.fori_loop(0, (num_rows + missing) // rows, add_part, none) / num_rows
+
+
+def _whole_times(number: Any, part: Any) -> Int[Array, "*lanes"]:
+    """Returns how often ``part`` fits into ``number``, both positive: ``//`` takes XLA four kernels more, for signs."""
+    number, part = (jnp.asarray(value, jnp.int32) for value in (number, part))
+    return lax.div(*jnp.broadcast_arrays(number, part))
 
 
 def _wait(lanes: _Turn, found: _Gradients) -> _Turn:

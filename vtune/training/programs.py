@@ -33,6 +33,9 @@ On a CPU an executable takes about 400 memory maps (jax 0.10.1), and Linux allow
 otherwise; past that, compiling the next one ends the process. These take 26,000, beside those of the study itself.
 """
 
+_TRACING = threading.Lock()
+"""One trace at a time: Python runs no two, and what is traced first can compile beside the next one."""
+
 _ORDER_ENTRIES = 1 << 22
 _MAX_EPOCHS_PER_CALL = 32
 
@@ -77,7 +80,6 @@ class Program:
         self.num_traces = 0
         self.compile_seconds: float | None = None
         self.epoch_seconds: float | None = None
-        self._tracing = threading.Lock()
         self._compiling: dict[Place, threading.Lock] = {}
         self._jitted = jax.jit(self._advance, donate_argnums=0)
         self._mark = None if recipe.name is None else repr((recipe.name, rung, signature))
@@ -106,9 +108,7 @@ class Program:
 
     def on(self, place: Place) -> Callable[..., tuple[LaneState, Array]]:
         """Returns ``Engine.advance`` compiled for a place; several places compile side by side."""
-        with self._tracing:
-            compiling = self._compiling.setdefault(place, threading.Lock())
-        with compiling:
+        with self._compiling.setdefault(place, threading.Lock()):
             if place not in self._compiled:
                 started = time.perf_counter()
                 lowered = self._lower(place)
@@ -124,7 +124,7 @@ class Program:
             platforms: which.
             place: a device or a mesh, of whatever platform.
         """
-        with self._tracing:
+        with _TRACING:
             jitted, arguments = self._plain(place), place.abstract(self._arguments)
             return jax.export.export(jitted, platforms=platforms)(*arguments)
 
@@ -142,7 +142,7 @@ class Program:
         return self.states, self._inputs, scalar, scalar
 
     def _lower(self, place: Place) -> Any:
-        with self._tracing:  # tracing runs Python: one thread at a time, and the second device finds it done
+        with _TRACING:  # where it is a second device's turn, it finds this done
             return self._jitted_for(place).trace(*place.abstract(self._arguments)).lower()
 
     def _jitted_for(self, place: Place) -> Any:
@@ -217,11 +217,23 @@ def epochs_per_call(num_rows: int) -> int:
     return max(1, min(_MAX_EPOCHS_PER_CALL, _ORDER_ENTRIES // num_rows))
 
 
+class SeedDraws(NamedTuple):
+    """What the trials of a seed index share.
+
+    Attributes:
+        key: its words; initial weights and noise are drawn from it. Rungs need not each compile how it comes about.
+        orders: of the rows, in each of some epochs.
+    """
+
+    key: UInt32[Array, "2"]
+    orders: Int[Array, "epochs rows"]
+
+
 @partial(jax.jit, static_argnames=("num_rows", "num_epochs"))
-def data_orders(
+def seed_draws(
     root: UInt32[Array, "2"], seed_index: Int[Array, ""], first_epoch: Int[Array, ""], *, num_rows: int, num_epochs: int
-) -> Int[Array, "epochs rows"]:
-    """Returns the order of the rows in each of some epochs: the same for every trial of a seed index.
+) -> SeedDraws:
+    """Returns what the trials of a seed index share.
 
     Args:
         root: words of the study's root key.
@@ -230,9 +242,11 @@ def data_orders(
         num_rows: how many rows there are to train on.
         num_epochs: how many epochs.
     """
-    key = jax.random.fold_in(seed_key(from_words(root), seed_index), Purpose.ORDER)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first_epoch + jnp.arange(num_epochs, dtype=jnp.int32))
-    return jax.vmap(lambda key: jax.random.permutation(key, num_rows))(keys).astype(jnp.int32)
+    key = seed_key(from_words(root), seed_index)
+    epochs = first_epoch + jnp.arange(num_epochs, dtype=jnp.int32)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, Purpose.ORDER), epochs)
+    orders = jax.vmap(lambda key: jax.random.permutation(key, num_rows))(keys).astype(jnp.int32)
+    return SeedDraws(jax.random.key_data(key), orders)
 
 
 def _abstract_inputs(rung: Rung, signature: Signature) -> ChunkInputs:
@@ -243,8 +257,7 @@ def _abstract_inputs(rung: Rung, signature: Signature) -> ChunkInputs:
     return ChunkInputs(
         hparams={n: _abstract((rung.lanes,), dtype) for n, dtype in signature.traced if n not in constants},
         is_active=_abstract((rung.lanes,), "bool"),
-        root=_abstract((2,), "uint32"),
-        seed_index=_abstract((), "int32"),
+        key=_abstract((2,), "uint32"),
         orders=_abstract((signature.epochs_per_call, num_rows), "int32"),
         train=train,
         valid=valid,

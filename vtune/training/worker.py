@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import Array
 
 from vtune.precision import float_precision
 from vtune.protocols import IDLE, Chunk, ChunkResult, LaneState, Moment, Rung, Training
@@ -16,7 +15,7 @@ from vtune.training.cost import cost_table, epoch_seconds
 from vtune.training.engine import ChunkInputs, Rows
 from vtune.training.job import Job
 from vtune.training.places import Place
-from vtune.training.programs import Program, data_orders
+from vtune.training.programs import Program, SeedDraws, seed_draws
 from vtune.training.weights import Weights
 
 _CALL_SECONDS = 1.0
@@ -92,7 +91,7 @@ class Worker:
         while epoch < chunk.until:
             started = time.perf_counter()
             count = min(chunk.until - epoch, window - epoch % window, self._epochs_at_once(program, chunk))
-            inputs = inputs._replace(orders=self._orders(chunk.seed_index, epoch // window))
+            inputs = inputs._replace(orders=self._draws(chunk.seed_index, epoch // window).orders)
             states, curves = advance(states, inputs, put(np.int32(epoch)), put(np.int32(count)))
             yield states, self.place.fetch(curves)[:, :count]
             program.epoch_seconds = (time.perf_counter() - started) / count
@@ -122,16 +121,13 @@ class Worker:
         rows = [training.hparams for training in chunk.trainings] + [chunk.trainings[0].hparams] * (lanes - num_trials)
         columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in program.traced}
         columns, is_active = self.place.put_lanes((columns, np.arange(lanes) < num_trials))
-        seed_index = self.place.put(np.int32(chunk.seed_index))
-        orders = self._orders(chunk.seed_index, 0)
-        return ChunkInputs(columns, is_active, seed_index=seed_index, orders=orders, **self._constants)
+        return ChunkInputs(columns, is_active, *self._draws(chunk.seed_index, 0), **self._constants)
 
     @cached_property
     def _constants(self) -> dict[str, Any]:
         """What the inputs of all chunks have in common, by name."""
         train, valid = (Rows(*map(self.place.put, part)) for part in self.job.data.scaled)
-        numbers = {"root": self.job.root, "units": self.job.data.y_units}
-        return {"train": train, "valid": valid, **self.place.put(numbers)}
+        return {"train": train, "valid": valid, "units": self.place.put(self.job.data.y_units)}
 
     @cached_property
     def _memory(self) -> dict[Rung, LaneState]:
@@ -139,7 +135,7 @@ class Worker:
         return {}
 
     @cached_property
-    def _known_orders(self) -> dict[tuple[int, int], Array]:
+    def _known_draws(self) -> dict[tuple[int, int], SeedDraws]:
         return {}
 
     def _num_lanes(self, chunk: Chunk) -> int:
@@ -215,13 +211,13 @@ class Worker:
             jax.tree.map(lambda leaf: np.zeros((leaf.shape[0] * parts, *leaf.shape[1:]), leaf.dtype), program.states)
         )
 
-    def _orders(self, seed_index: int, window: int) -> Array:
-        """The orders of the epochs of one window, of which the last few are kept."""
-        if (seed_index, window) not in self._known_orders:
+    def _draws(self, seed_index: int, window: int) -> SeedDraws:
+        """What the trials of a seed index share in the epochs of one window; that of the last few is kept."""
+        if (seed_index, window) not in self._known_draws:
             count = self.job.signature.epochs_per_call
             numbers = self.job.root, np.int32(seed_index), np.int32(window * count)
-            orders = data_orders(*self.place.put(numbers), num_rows=self.job.data.num_train, num_epochs=count)
-            self._known_orders[seed_index, window] = self.place.put(orders)
-            for old in list(self._known_orders)[:-_KEPT_WINDOWS]:
-                del self._known_orders[old]
-        return self._known_orders[seed_index, window]
+            draws = seed_draws(*self.place.put(numbers), num_rows=self.job.data.num_train, num_epochs=count)
+            self._known_draws[seed_index, window] = self.place.put(draws)
+            for old in list(self._known_draws)[:-_KEPT_WINDOWS]:
+                del self._known_draws[old]
+        return self._known_draws[seed_index, window]
