@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from vtune.protocols import ChunkResult
+from vtune.training.programs import Program
 from vtune.training.worker import Worker
 
 Span: TypeAlias = tuple[float, float]
@@ -33,6 +34,24 @@ def timed() -> Iterator[list[Span]]:
         yield spans
 
 
+@contextmanager
+def prepared() -> Iterator[list[Span]]:
+    """Keeps when programs were traced, lowered and compiled, or fetched from where they are kept."""
+    spans: list[Span] = []
+    on = Program.on
+
+    def timing(self: Program, place: Any) -> Any:
+        if self.is_compiled_for(place):
+            return on(self, place)
+        begun = time.perf_counter()
+        compiled = on(self, place)
+        spans.append((begun, time.perf_counter()))
+        return compiled
+
+    with _replaced(Program, "on", timing):
+        yield spans
+
+
 def covered(spans: Iterable[Span]) -> float:
     """Returns for how long there was at least one of these spans.
 
@@ -56,8 +75,16 @@ def _watched(see: Callable[[ChunkResult], None]) -> Iterator[None]:
         see(result)
         return result
 
-    Worker.train = watching  # pyright: ignore[reportAttributeAccessIssue]
+    with _replaced(Worker, "train", watching):
+        yield
+
+
+@contextmanager
+def _replaced(owner: type, name: str, by: Callable[..., Any]) -> Iterator[None]:
+    """Puts a function in place of a method, for a time."""
+    method = getattr(owner, name)
+    setattr(owner, name, by)
     try:
         yield
     finally:
-        Worker.train = train
+        setattr(owner, name, method)

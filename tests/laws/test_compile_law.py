@@ -1,5 +1,8 @@
 """Law Compile: at most one trace a rung, one compilation a rung and place, and few other programs a study."""
 
+import threading
+import time
+
 import jax
 import pytest
 
@@ -7,6 +10,7 @@ from tests.compilations import Compilations
 from vtune.parameters import choice, integers, loguniform
 from vtune.searching import search
 from vtune.strategies import coarse_to_fine
+from vtune.training.engine import Engine
 from vtune.training.mlp import MLP
 
 SPACE = {
@@ -50,6 +54,22 @@ def test_every_rung_is_traced_once(first):
 def test_there_are_at_most_six_other_programs(first):
     study, compiled = first
     assert len(programs_of(study)) <= compiled.count <= len(programs_of(study)) + 6
+
+
+def test_programs_are_traced_one_after_the_other(monkeypatch):
+    advance, is_traced, together = Engine.advance, threading.Lock(), []
+
+    def tracing(*arguments):
+        together.append(not is_traced.acquire(blocking=False))
+        time.sleep(0.1)  # so that the other device's is sure to come in between
+        traced = advance(*arguments)
+        is_traced.release()
+        return traced
+
+    monkeypatch.setattr(Engine, "advance", tracing)
+    space = {"hidden": 8, "layers": 1, "activation": choice(["gelu", "silu"])}
+    search(MLP, space, strategy="random", trials=8, chunk=2, devices=2, **SETTINGS)
+    assert together == [False, False]
 
 
 @pytest.mark.parametrize("seed", [1, 2])

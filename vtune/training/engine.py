@@ -253,7 +253,7 @@ class Engine:
 
 
 def _whole_times(number: Any, part: Any) -> Int[Array, "*lanes"]:
-    """Returns how often ``part`` fits into ``number``, both positive: ``//`` takes XLA four kernels more, for signs."""
+    """Returns how often ``part`` fits into ``number``, both positive: ``//`` would see to signs as well."""
     number, part = (jnp.asarray(value, jnp.int32) for value in (number, part))
     return lax.div(*jnp.broadcast_arrays(number, part))
 

@@ -110,8 +110,9 @@ class Program:
         """Returns ``Engine.advance`` compiled for a place; several places compile side by side."""
         with self._compiling.setdefault(place, threading.Lock()):
             if place not in self._compiled:
-                started = time.perf_counter()
-                lowered = self._lower(place)
+                with _TRACING:  # where it is a second device's turn, it finds this done
+                    started = time.perf_counter()
+                    lowered = self._jitted_for(place).trace(*place.abstract(self._arguments)).lower()
                 with compiled_before(place.kind):
                     self._compiled[place] = lowered.compile(compiler_options(place.kind))
                 self.compile_seconds = time.perf_counter() - started
@@ -140,10 +141,6 @@ class Program:
     def _arguments(self) -> tuple[Any, ...]:
         scalar = jax.ShapeDtypeStruct((), jnp.int32)
         return self.states, self._inputs, scalar, scalar
-
-    def _lower(self, place: Place) -> Any:
-        with _TRACING:  # where it is a second device's turn, it finds this done
-            return self._jitted_for(place).trace(*place.abstract(self._arguments)).lower()
 
     def _jitted_for(self, place: Place) -> Any:
         target = place.target
