@@ -22,7 +22,7 @@ from vtune.training.cost import VERSION, CostTable, cost_table, lanes_within, tu
 from vtune.training.devices import Device, kind_of, local_devices, machine_of, num_cores
 from vtune.training.job import Job
 from vtune.training.ladder import Ladder
-from vtune.training.measured import MeasuredTable, write_table
+from vtune.training.measured import SPEEDS, MeasuredTable, write_table
 from vtune.training.mlp import MLP
 from vtune.training.objective import make_objective
 from vtune.training.optimizers import named
@@ -39,7 +39,7 @@ _REPEATS = 5
 _FACTOR = 2.0
 """By how much a table may miss a chunk that it was fitted to."""
 
-_SPEEDS = ("seconds_per_unit", "seconds_per_weight", "seconds_per_step", "seconds_per_turn")
+_SPEEDS = tuple(name for name in SPEEDS if name.startswith("seconds_per_"))
 
 
 class Case(NamedTuple):
