@@ -1,7 +1,7 @@
 """How good is the best network after so many seconds: with vtune's strategies, and with Optuna on a PyTorch loop?
 
     python benchmarks/quality.py                       # 70 minutes: 10 seeds, 3 sides, 2 data sets, 60 seconds each
-    python benchmarks/quality.py --only auto successive_halving hyperband population_based
+    python benchmarks/quality.py --only random successive_halving hyperband population_based
     python benchmarks/quality.py --quick               # a minute
 
 Each search is cold, in fresh processes: its seconds begin with the start of Python, and hold all imports and all that
@@ -12,12 +12,13 @@ loss is the better. What is under way when the time is over does not count. As t
 *test* is the accuracy of the network that is best at the end on rows that no side sees. Numbers are medians over the
 seeds with 95 % intervals; the data and their split are always the same.
 
-A number of trials has to be said to vtune before it starts, as ``coarse_to_fine`` cuts it into rounds: as many are
-asked for as spend about ``--trainings`` whole trainings, by default what two cores do in the time; a time budget ends
-what takes longer, and who is done earlier waits. ``random`` is asked for twice as many, so that it always has more to
-try; ``auto`` finds a number by itself, for ``coarse_to_fine``. Optuna needs none. Its side stands in
-``anytime/search_optuna.py``: a process a core, which share a journal. It needs Optuna and PyTorch, ``pip install
-'vtune[bench]'``; without them the other rows are printed.
+``auto`` is what a user with so many seconds calls: vtune measures a chunk, and finds out by itself how many trials of
+``coarse_to_fine`` the time holds. To its other strategies a number of trials has to be said before they start, as they
+cut it into rounds: as many are asked for as spend about ``--trainings`` whole trainings, by default what two slow cores
+do in the time; a time budget ends what takes longer, and who is done earlier waits. ``random`` is asked for twice as
+many, so that it always has more to try. Optuna needs no number. Its side stands in ``anytime/search_optuna.py``: a
+process a core, which share a journal. It needs Optuna and PyTorch, ``pip install 'vtune[bench]'``; without them the
+other rows are printed.
 """
 
 import argparse
@@ -40,10 +41,10 @@ from regret.training import breast_cancer, digits
 from vtune.strategies.names import STRATEGIES
 
 DATA = {"digits": digits, "breast cancer": breast_cancer}
-DEFAULT = ["coarse_to_fine", "random", OPTUNA]
+DEFAULT = ["auto", "coarse_to_fine", OPTUNA]
 MOMENTS = [5, 10, 20, 30, 60]
 EPOCHS = 27  # of a whole training: 3 ** 3, which halving by thirds divides
-TRAININGS_A_SECOND = 8
+TRAININGS_A_SECOND = 4
 
 
 def main() -> None:

@@ -8,9 +8,14 @@ of the input), 6 for another one; padding, idle lanes, evaluation and the optimi
 of one large float32 product on all cores or on the accelerator, measured before and after every search; a share is
 taken of the higher of the two. *Cold* is the first search of a space in this process, which has traced, lowered and
 compiled nothing for it; its ``compiling`` is summed over programs, two of which compile side by side on two cores.
-*Warm* are ``--repeats`` more with other seeds. ``at work`` is the share of the warm time in which workers train (or
-evaluate) a chunk; the rest is set-up, queue and waiting for the last chunk. ``filled`` is the share of lanes that hold
-a trial.
+*Warm* are ``--repeats`` more with other seeds. ``filled`` is the share of lanes that hold a trial.
+
+The second table tells what the share of the peak is the product of: ``true sizes``, how much of what the matrix
+products compute is no padding and no idle lane; ``product rate``, how fast the rungs' products are by themselves,
+batched over as many lanes and rows and with all workers busy, by the peak; ``in products``, what they would take at
+that rate, of the time in which workers train; ``at work``, of the warm time, that in which workers train or evaluate a
+chunk: the rest is set-up, queue and waiting for the last chunk. ``products alone`` is the share of the peak without the
+last two: what these rungs could reach at most, if there was nothing but products.
 """
 
 import argparse
@@ -23,6 +28,7 @@ from typing import Any, NamedTuple
 
 import vtune
 from measuring.machine import bandwidth, machine, peak_flops
+from measuring.products import made_flops, outlook_of, product_rate
 from measuring.work import MIXED, useful_flops
 from measuring.workers import recorded
 
@@ -52,6 +58,8 @@ class Lap(NamedTuple):
         programs: rungs in use.
         filled: share of lanes that hold a trial.
         compiling: seconds that its programs once took to be traced, lowered and compiled, summed, some side by side.
+        made: operations of all matrix products of the training, padding and idle lanes included.
+        multiplying: seconds that these would take by themselves, summed over workers.
     """
 
     seconds: float
@@ -62,11 +70,23 @@ class Lap(NamedTuple):
     programs: int
     filled: float
     compiling: float
+    made: float
+    multiplying: float
 
     @property
     def share(self) -> float:
         """Of the peak."""
         return self.flops / self.seconds / self.peak
+
+    @property
+    def factors(self) -> tuple[float, float, float, float]:
+        """What the share of the peak is the product of."""
+        return (
+            self.flops / self.made,
+            self.workers * self.made / self.multiplying / self.peak,
+            self.multiplying / self.working,
+            self.working / self.seconds / self.workers,
+        )
 
 
 CASES = [
@@ -93,7 +113,8 @@ def run(case: Case, epochs: int, seed: int) -> Lap:
             progress=False,
         )
         seconds = time.perf_counter() - started
-    rungs = {result.chunk.rung for result in results}
+    rungs, outlook = {result.chunk.rung for result in results}, outlook_of(study)
+    made = [made_flops(outlook, result) for result in results]
     lanes = sum(result.chunk.rung.lanes for result in results)
     return Lap(
         seconds,
@@ -104,21 +125,29 @@ def run(case: Case, epochs: int, seed: int) -> Lap:
         len(rungs),
         case.trials / lanes,
         sum(study.job.program(rung).compile_seconds or 0.0 for rung in rungs),
+        sum(made),
+        sum(flops / product_rate(result.chunk.rung) for flops, result in zip(made, results, strict=True)),
     )
 
 
 def told(case: Case, cold: Lap, warm: Sequence[Lap]) -> str:
-    """Returns a row of the table."""
+    """Returns a row of the first table."""
     seconds, shares = sorted(lap.seconds for lap in warm), sorted(lap.share for lap in warm)
-    at_work = median(lap.working / lap.seconds / lap.workers for lap in warm)
     asked = "" if case.asked is None else f"{case.asked:.0%}"
     return (
         f"| {case.name} | {case.trials} | {cold.programs} | {cold.seconds:.1f} | {cold.compiling:.1f} "
         f"| {median(seconds):.2f} ({seconds[0]:.2f} to {seconds[-1]:.2f}) "
         f"| {median(lap.flops / lap.seconds for lap in warm) / 1e9:.0f} | {median(lap.peak for lap in warm) / 1e9:.0f} "
-        f"| {median(shares):.0%} ({shares[0]:.0%} to {shares[-1]:.0%}) | {asked} | {at_work:.0%} "
+        f"| {median(shares):.0%} ({shares[0]:.0%} to {shares[-1]:.0%}) | {asked} "
         f"| {median(lap.filled for lap in warm):.0%} |"
     )
+
+
+def told_factors(case: Case, warm: Sequence[Lap]) -> str:
+    """Returns a row of the second table."""
+    factors = [median(of_laps) for of_laps in zip(*(lap.factors for lap in warm), strict=True)]
+    at_most = median(lap.factors[0] * lap.factors[1] for lap in warm)
+    return f"| {case.name} | {case.trials} | {' | '.join(f'{factor:.0%}' for factor in factors)} | {at_most:.0%} |"
 
 
 def main() -> None:
@@ -134,16 +163,19 @@ def main() -> None:
     print(f"{machine()}; memory {bandwidth() / 1e9:.0f} GB/s\n")
     print(
         "| search | trials | programs | cold, s | compiling, s | warm, s | useful GFLOP/s | peak GFLOP/s "
-        "| share of the peak | asked | at work | filled |"
+        "| share of the peak | asked | filled |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
-    rows = []
+    print("|---" * 11 + "|")
+    rows, factors = [], []
     for case in cases:
         cold = run(case, epochs, seed=0)
         warm = [run(case, epochs, seed) for seed in range(1, 1 + repeats)]
         print(told(case, cold, warm), flush=True)
+        factors.append(told_factors(case, warm))
         laps = {"cold": cold._asdict(), "warm": [lap._asdict() for lap in warm]}
         rows.append({"search": case.name, "trials": case.trials, **laps})
+    print("\n| search | trials | true sizes | product rate | in products | at work | products alone |")
+    print("|---" * 7 + "|", *factors, sep="\n")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

@@ -78,14 +78,24 @@ def test_the_strategies_benchmark_compares_all_of_them_with_random_search():
 
 
 def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful():
-    rows = [line.strip("| ").split(" | ") for line in quick("roofline").splitlines()[4:]]
-    assert [row[0] for row in rows] == ["hidden 128, 2 layers, batch 128", "mixed"]
-    for _, _, programs, cold, compiling, warm, useful, peak, share, _, at_work, filled in rows:
+    first, second = quick("roofline").split("\n\n")[1:]
+    rows, factors = ([line.strip("| ").split(" | ") for line in part.splitlines()[2:]] for part in (first, second))
+    for table in (rows, factors):
+        assert [row[0] for row in table] == ["hidden 128, 2 layers, batch 128", "mixed"]
+    for _, _, programs, cold, compiling, warm, useful, peak, share, _, filled in rows:
         assert int(programs) > 0
         assert float(cold) > float(warm.split()[0]) > 0
         assert float(compiling) > 0
         assert float(useful) <= float(peak)
-        assert all(0 <= int(text.split("%")[0]) <= 100 for text in (share, at_work, filled))
+        assert all(0 <= int(text.split("%")[0]) <= 100 for text in (share, filled))
+    for row, (_, _, *shares) in zip(rows, factors, strict=True):
+        true_sizes, product_rate, in_products, at_work, products_alone = (int(text.strip("%")) / 100 for text in shares)
+        assert 0 < true_sizes <= 1
+        assert 0 < at_work <= 1
+        assert true_sizes * product_rate * in_products * at_work == pytest.approx(
+            int(row[8].split("%")[0]) / 100, abs=0.05
+        )
+        assert true_sizes * product_rate == pytest.approx(products_alone, abs=0.05)
 
 
 def test_the_restart_benchmark_tells_that_the_next_process_is_ready_sooner():
