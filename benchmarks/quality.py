@@ -13,12 +13,12 @@ loss is the better. What is under way when the time is over does not count. As t
 seeds with 95 % intervals; the data and their split are always the same.
 
 ``auto`` is what a user with so many seconds calls: vtune measures a chunk, and finds out by itself how many trials of
-``coarse_to_fine`` the time holds. To its other strategies a number of trials has to be said before they start, as they
-cut it into rounds: as many are asked for as spend about ``--trainings`` whole trainings, by default what two slow cores
-do in the time; a time budget ends what takes longer, and who is done earlier waits. ``random`` is asked for twice as
-many, so that it always has more to try. Optuna needs no number. Its side stands in ``anytime/search_optuna.py``: a
-process a core, which share a journal. It needs Optuna and PyTorch, ``pip install 'vtune[bench]'``; without them the
-other rows are printed.
+``coarse_to_fine`` the time holds; where it holds few, it babysits one. To the other strategies a number of trials has
+to be said before they start, as they cut it into rounds: as many are asked for as spend about ``--trainings`` whole
+trainings, by default what two slow cores do in the time; a time budget ends what takes longer, and who is done earlier
+waits. ``random`` is asked for twice as many, so that it always has more to try. Optuna needs no number. Its side stands
+in ``anytime/search_optuna.py``: a process a core, which share a journal. It needs Optuna and PyTorch, ``pip install
+'vtune[bench]'``; without them the other rows are printed.
 """
 
 import argparse

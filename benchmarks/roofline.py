@@ -10,12 +10,12 @@ taken of the higher of the two. *Cold* is the first search of a space in this pr
 compiled nothing for it; its ``compiling`` is summed over programs, two of which compile side by side on two cores.
 *Warm* are ``--repeats`` more with other seeds. ``filled`` is the share of lanes that hold a trial.
 
-The second table tells what the share of the peak is the product of: ``true sizes``, how much of what the matrix
-products compute is no padding and no idle lane; ``product rate``, how fast the rungs' products are by themselves,
-batched over as many lanes and rows and with all workers busy, by the peak; ``in products``, what they would take at
-that rate, of the time in which workers train; ``at work``, of the warm time, that in which workers train or evaluate a
-chunk: the rest is set-up, queue and waiting for the last chunk. ``products alone`` is the share of the peak without the
-last two: what these rungs could reach at most, if there was nothing but products.
+The second table takes the search with the median share apart. Its share of the peak is the product of ``true sizes``,
+how much of what the matrix products of the training compute is no padding and no idle lane; ``product rate``, how fast
+these products are by themselves, layer by layer, batched over as many lanes and rows and with all workers busy, by the
+peak; ``in products``, what they take at that rate, of the time in which workers train or evaluate; and ``at work``, the
+latter by the warm time: the rest is set-up, queue and waiting for the last chunk. ``products alone`` is the product of
+the first two: the share of programs that do nothing but these products, all the time.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import vtune
 from measuring.machine import bandwidth, machine, peak_flops
-from measuring.products import made_flops, outlook_of, product_rate
+from measuring.products import outlook_of, products_of
 from measuring.work import MIXED, useful_flops
 from measuring.workers import recorded
 
@@ -114,7 +114,7 @@ def run(case: Case, epochs: int, seed: int) -> Lap:
         )
         seconds = time.perf_counter() - started
     rungs, outlook = {result.chunk.rung for result in results}, outlook_of(study)
-    made = [made_flops(outlook, result) for result in results]
+    products = [products_of(outlook, result) for result in results]
     lanes = sum(result.chunk.rung.lanes for result in results)
     return Lap(
         seconds,
@@ -125,8 +125,8 @@ def run(case: Case, epochs: int, seed: int) -> Lap:
         len(rungs),
         case.trials / lanes,
         sum(study.job.program(rung).compile_seconds or 0.0 for rung in rungs),
-        sum(made),
-        sum(flops / product_rate(result.chunk.rung) for flops, result in zip(made, results, strict=True)),
+        sum(made.flops for made in products),
+        sum(made.seconds for made in products),
     )
 
 
@@ -145,9 +145,10 @@ def told(case: Case, cold: Lap, warm: Sequence[Lap]) -> str:
 
 def told_factors(case: Case, warm: Sequence[Lap]) -> str:
     """Returns a row of the second table."""
-    factors = [median(of_laps) for of_laps in zip(*(lap.factors for lap in warm), strict=True)]
-    at_most = median(lap.factors[0] * lap.factors[1] for lap in warm)
-    return f"| {case.name} | {case.trials} | {' | '.join(f'{factor:.0%}' for factor in factors)} | {at_most:.0%} |"
+    lap = sorted(warm, key=lambda lap: lap.share)[len(warm) // 2]
+    true_sizes, product_rate, *_ = lap.factors
+    shares = *lap.factors, true_sizes * product_rate
+    return f"| {case.name} | {case.trials} | {' | '.join(f'{share:.0%}' for share in shares)} |"
 
 
 def main() -> None:

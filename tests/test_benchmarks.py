@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import vtune
 from vtune.protocols import Plan, Strategy
 
 pytestmark = pytest.mark.long
@@ -88,14 +90,41 @@ def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful():
         assert float(compiling) > 0
         assert float(useful) <= float(peak)
         assert all(0 <= int(text.split("%")[0]) <= 100 for text in (share, filled))
-    for row, (_, _, *shares) in zip(rows, factors, strict=True):
+    for _, _, *shares in factors:
         true_sizes, product_rate, in_products, at_work, products_alone = (int(text.strip("%")) / 100 for text in shares)
         assert 0 < true_sizes <= 1
+        assert 0 < in_products
         assert 0 < at_work <= 1
-        assert true_sizes * product_rate * in_products * at_work == pytest.approx(
-            int(row[8].split("%")[0]) / 100, abs=0.05
+        assert true_sizes * product_rate == pytest.approx(products_alone, abs=0.011)
+
+
+def test_the_share_of_the_peak_is_taken_apart_without_a_rest(benchmark):
+    roofline = benchmark("roofline")
+    lap = roofline.Lap(3.0, 7e9, 1e11, 5.0, 2, 3, 0.9, 8.0, 2e10, 4.0)
+    assert math.prod(lap.factors) == pytest.approx(lap.share, rel=1e-12)
+    assert lap.factors[0] == pytest.approx(0.35)
+
+
+def test_products_are_counted_at_the_sizes_that_a_chunk_computes(benchmark):
+    products, workers = benchmark("measuring.products"), benchmark("measuring.workers")
+    space = {
+        "hidden": vtune.integers(5, 8),
+        "layers": 2,
+        "batch_size": 32,
+        "learning_rate": vtune.loguniform(0.01, 0.1),
+    }
+    with workers.recorded() as results:
+        study = vtune.search(vtune.MLP, space, trials=4, epochs=3, strategy="random", chunk=2, progress=False)
+    outlook = products.outlook_of(study)
+    turns, inputs, outputs = 3 * (study.data.num_train // 32), study.data.inputs[0], study.data.outputs
+    for result in results:
+        width = (
+            result.chunk.rung.sizes[0][1] if result.chunk.rung.sizes else dict(result.chunk.rung.structure)["hidden"]
         )
-        assert true_sizes * product_rate == pytest.approx(products_alone, abs=0.05)
+        of_row = 4 * inputs * width + 6 * width * width + 6 * width * outputs
+        found = products.products_of(outlook, result)
+        assert found.flops == turns * 32 * 2 * of_row
+        assert found.seconds > 0
 
 
 def test_the_restart_benchmark_tells_that_the_next_process_is_ready_sooner():

@@ -41,7 +41,7 @@ def test_an_optional_layer_that_is_there_is_a_plain_one_backward_too():
 
 
 def test_an_optional_layer_that_is_not_there_hands_on_what_it_is_given():
-    kernel, x = jnp.zeros((INPUTS, OUTPUTS)), draws(BATCH, ROOM)  # it has no weights
+    kernel, x = draws(INPUTS, OUTPUTS), draws(BATCH, ROOM)
     loss, (of_kernel, of_x) = jax.value_and_grad(optional_loss, argnums=(0, 1))(kernel, x, jnp.array(False))
     np.testing.assert_allclose(loss, (x**3).sum(), rtol=1e-12)
     np.testing.assert_allclose(of_x, 3 * x**2, rtol=1e-12)
@@ -49,8 +49,7 @@ def test_an_optional_layer_that_is_not_there_hands_on_what_it_is_given():
 
 
 def test_lanes_with_and_without_the_layer_are_what_they_are_alone():
-    x, has_layer = draws(BATCH, ROOM), jnp.array([True, False, True])
-    kernels = jnp.where(has_layer[:, None, None], draws(3, INPUTS, OUTPUTS), 0)
+    kernels, x, has_layer = draws(3, INPUTS, OUTPUTS), draws(BATCH, ROOM), jnp.array([True, False, True])
     gradient = jax.grad(optional_loss)
     together = jax.vmap(gradient, in_axes=(0, None, 0))(kernels, x, has_layer)
     alone = jnp.stack([gradient(kernel, x, there) for kernel, there in zip(kernels, has_layer, strict=True)])

@@ -18,7 +18,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Float, Int, Key, Num, PyTree, UInt32
 
 from vtune.arguments import check_chunk, check_count
-from vtune.keys import IMPLEMENTATION, Purpose, from_words, is_typed_threefry, seed_key, study_key
+from vtune.keys import IMPLEMENTATION, Purpose, from_words, is_typed_threefry, study_key
 from vtune.precision import float_precision
 from vtune.progress import Progress, make_progress
 from vtune.protocols import LaneState, Plan, Rung, Strategy, StrategyFactory
@@ -33,7 +33,7 @@ from vtune.training.losses import RowLoss
 from vtune.training.networks import ModelFn
 from vtune.training.optimizers import Optimizer
 from vtune.training.planner import Planner
-from vtune.training.programs import seed_draws
+from vtune.training.programs import SeedDraws, seed_draws
 from vtune.training.setup import Parts, make_parts, plan_one
 
 _DRAWS = 1024
@@ -92,7 +92,7 @@ class _Round(NamedTuple):
 class _Shared(NamedTuple):
     """What all chunks of a search have in common."""
 
-    key: UInt32[Array, "2"]
+    key_words: UInt32[Array, "2"]
     orders: Int[Array, "windows epochs rows"]
     data: FusedData
 
@@ -173,8 +173,8 @@ class FusedSearch:
     def _run(self, key: Key[Array, ""], data: FusedData) -> FusedResults:
         root = jax.random.key_data(key)
         sample_key = study_key(from_words(root), Purpose.SAMPLE)
-        seed_words = jax.random.key_data(seed_key(from_words(root), jnp.int32(0)))
-        shared = _Shared(seed_words, self._orders(root, data.train.x.shape[0]), data)
+        draws = self._draws(root, data.train.x.shape[0])
+        shared = _Shared(draws.key_words[0], draws.orders, data)
 
         def run_round(state: PyTree, _: None) -> tuple[PyTree, _Round]:
             plan = self.strategy.ask(sample_key, state)
@@ -216,8 +216,8 @@ class FusedSearch:
     ) -> tuple[Float[Array, "lanes epochs metrics"], Int[Array, " lanes"]]:
         """Trains some lanes for all epochs; returns their curves, and where they diverged."""
         engine = Engine(self.job.recipe.task(self.rung.sizes), self.rung)
-        key, orders, data = shared
-        inputs = ChunkInputs(hparams, is_active, key, orders[0], *data)
+        key_words, orders, data = shared
+        inputs = ChunkInputs(hparams, is_active, key_words, orders[0], *data)
         window = orders.shape[1]
 
         def advance(states: LaneState, number: Int[Array, ""]) -> tuple[LaneState, Array]:
@@ -231,14 +231,14 @@ class FusedSearch:
         curves = jnp.moveaxis(parts, 0, 1).reshape(self.rung.lanes, -1, parts.shape[-1])[:, : self.epochs]
         return curves, states.diverged_step
 
-    def _orders(self, root: UInt32[Array, "2"], num_rows: int) -> Int[Array, "windows epochs rows"]:
-        """Draws the orders of all epochs, in windows."""
+    def _draws(self, root: UInt32[Array, "2"], num_rows: int) -> SeedDraws:
+        """Returns what all trials share, one entry a window of epochs."""
         window = min(self.job.signature.epochs_per_call, self.epochs)
 
-        def orders(number: Int[Array, ""]) -> Array:
-            return seed_draws(root, jnp.int32(0), number * window, num_rows=num_rows, num_epochs=window).orders
+        def draws(number: Int[Array, ""]) -> SeedDraws:
+            return seed_draws(root, jnp.int32(0), number * window, num_rows=num_rows, num_epochs=window)
 
-        return lax.map(orders, jnp.arange(-(-self.epochs // window), dtype=jnp.int32))
+        return lax.map(draws, jnp.arange(-(-self.epochs // window), dtype=jnp.int32))
 
 
 def fused_search(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -20,18 +21,19 @@ def main() -> None:
     """Searches, and prints what came out."""
     asked = Asked.read()
     data = vtune.Data(train=asked.part("train"), valid=asked.part("valid"))
+    amount: dict[str, Any] = {} if asked.strategy == "auto" else {"trials": asked.trials}
     with noted() as results:
         study = vtune.search(
             vtune.MLP,
             SPACE,
             data,
             strategy=asked.strategy,
-            trials=asked.trials,
             epochs=asked.epochs,
             finalists=0,
             seed=asked.seed,
             time_budget=asked.seconds - asked.elapsed,
             progress=False,
+            **amount,
         )
     took = asked.elapsed
     ended = {ended_of(result, asked): result for result in results if result.status != "diverged"}

@@ -1,25 +1,62 @@
-"""How many of a search's operations are matrix products, and how fast those are by themselves."""
+"""How many of a search's operations are matrix products, and how long those take by themselves."""
 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float, Int
 
-from vtune.protocols import ChunkResult, Rung
+from vtune.protocols import ChunkResult
 from vtune.study import Study
-from vtune.training.devices import Device, kind_of, local_devices, own, worker_devices
+from vtune.training.devices import kind_of, local_devices, own, worker_devices
 from vtune.training.outlook import Outlook
 
-_FLOPS = 2e9
-"""How many operations a measurement makes."""
+_LEAST_SECONDS = 0.05
+"""A measurement takes at least so long: what a call takes by itself is not to count."""
 
 _REPEATS = 3
+
+
+class Layer(NamedTuple):
+    """The products of a dense layer of a chunk in one micro-batch: forward, for its weights, and for what it was given.
+
+    Attributes:
+        inputs: padded.
+        outputs: likewise.
+        rows: of the micro-batch.
+        lanes: of the chunk.
+        is_first: whether nothing asks for the gradient of what it is given.
+    """
+
+    inputs: int
+    outputs: int
+    rows: int
+    lanes: int
+    is_first: bool
+
+    @property
+    def flops(self) -> int:
+        """Operations, those of padding and of idle lanes too."""
+        return (4 if self.is_first else 6) * self.lanes * self.rows * self.inputs * self.outputs
+
+
+class Products(NamedTuple):
+    """What the matrix products of a chunk's training come to.
+
+    Attributes:
+        flops: operations, those of padding and of idle lanes too.
+        seconds: that they take by themselves.
+    """
+
+    flops: int
+    seconds: float
 
 
 def outlook_of(study: Study) -> Outlook:
@@ -28,60 +65,70 @@ def outlook_of(study: Study) -> Outlook:
     return Outlook(study.parts, study.parts.planner(kind=kind_of(own(local_devices())), **told), [])
 
 
-def made_flops(outlook: Outlook, result: ChunkResult) -> int:
-    """Returns the operations of a chunk's products while it trains: those of padding and of idle lanes count too."""
-    rung, trainings = result.chunk.rung, result.chunk.trainings
-    turns = max(
-        outlook.planner.turns(one.hparams["batch_size"], rung.rows) * (one.legs[-1].until - one.start)
-        for one in trainings
-    )
-    first, *others = outlook.made_macs(rung, [training.hparams for training in trainings])
-    return turns * rung.lanes * rung.rows * (4 * first + 6 * sum(others))
+def products_of(outlook: Outlook, result: ChunkResult) -> Products:
+    """Returns the products of a chunk of multilayer perceptrons; those of its evaluation are left out."""
+    turns, layers = turns_of(outlook, result), layers_of(outlook, result)
+    return Products(turns * sum(layer.flops for layer in layers), turns * sum(map(seconds_of, layers)))
 
 
-def product_rate(rung: Rung) -> float:
-    """Returns the operations a second of the three products of a hidden layer, for one worker while all are at work.
+def turns_of(outlook: Outlook, result: ChunkResult) -> int:
+    """Returns how many micro-batches a chunk trains: as many as the lane with the most."""
+    rung, chunk = result.chunk.rung, result.chunk
+    epochs = chunk.trainings[0].legs[-1].until - chunk.trainings[0].start
+    return epochs * max(outlook.planner.turns(one.hparams["batch_size"], rung.rows) for one in chunk.trainings)
 
-    They are batched over a chunk's lanes, and nothing else is done: what a program does beside them takes its time
-    from this.
-    """
-    return _rate(dict((*rung.sizes, *rung.structure))["hidden"], rung.rows, rung.lanes)
+
+def layers_of(outlook: Outlook, result: ChunkResult) -> list[Layer]:
+    """Returns the layers that are computed for a chunk, those that none of its networks has left out."""
+    rung = result.chunk.rung
+    width = dict((*rung.sizes, *rung.structure))["hidden"]
+    first, *others = outlook.made_macs(rung, [training.hparams for training in result.chunk.trainings])
+    shapes = [(first // width, width), *((width, macs // width) for macs in others)]
+    return [Layer(*shape, rung.rows, rung.lanes, place == 0) for place, shape in enumerate(shapes)]
 
 
 @cache
-def _rate(width: int, rows: int, lanes: int) -> float:
-    devices, flops = worker_devices(local_devices()), 6 * lanes * rows * width**2
-    turns = max(1, round(_FLOPS / flops))
-    rows_of, weights = jnp.zeros((lanes, rows, width)), jnp.zeros((lanes, width, width))
-    step = jax.jit(partial(_turns, number=turns)).lower(rows_of, weights).compile()
-    return turns * flops / median(_side_by_side(step, rows_of, weights, devices) for _ in range(_REPEATS))
+def seconds_of(layer: Layer) -> float:
+    """Returns the seconds of a layer's products on one worker, while all workers are busy with the same."""
+    step = jax.jit(_turns, static_argnames="is_first")
+    shapes = (layer.lanes, layer.rows, layer.inputs), (layer.lanes, layer.inputs, layer.outputs)
+    given = [jax.device_put(tuple(map(jnp.zeros, shapes)), device) for device in worker_devices(local_devices())]
+
+    def measured(turns: int) -> float:
+        return _side_by_side(lambda arguments: step(*arguments, turns, is_first=layer.is_first), given)
+
+    turns = 1
+    measured(turns)  # compiles
+    while measured(turns) < _LEAST_SECONDS:
+        turns *= 2
+    return median(measured(turns) for _ in range(_REPEATS)) / turns
 
 
-def _turns(x: Array, kernel: Array, number: int) -> tuple[Array, Array]:
-    """Forward, and both ways back, again and again; each takes what the last put out, or it would be left out."""
+def _turns(
+    x: Float[Array, "lanes rows inputs"],
+    kernel: Float[Array, "lanes inputs outputs"],
+    number: Int[Array, ""],
+    is_first: bool,
+) -> tuple[Array, Array]:
+    """Computes the products again and again; each turn takes what the last one put out, or it would be left out."""
 
     def turn(_: Array, carried: tuple[Array, Array]) -> tuple[Array, Array]:
         x, kernel = carried
         slope = x @ kernel
-        return slope @ jnp.swapaxes(kernel, 1, 2), jnp.swapaxes(x, 1, 2) @ slope
+        return x if is_first else slope @ jnp.swapaxes(kernel, 1, 2), jnp.swapaxes(x, 1, 2) @ slope
 
     return lax.fori_loop(0, number, turn, (x, kernel))
 
 
-def _side_by_side(step: Callable[..., Any], x: Array, kernel: Array, devices: Sequence[Device]) -> float:
-    """Returns the seconds of a call, one being made on each device at the same time."""
-    gate, seconds = threading.Barrier(len(devices)), []
+def _side_by_side(call: Callable[[Any], Any], given: Sequence[Any]) -> float:
+    """Returns the seconds of a call, of as many at the same time as there are arguments."""
+    gate = threading.Barrier(len(given))
 
-    def call(device: Device) -> None:
-        arguments = jax.device_put((x, kernel), device)
+    def timed(arguments: Any) -> float:
         gate.wait()
         started = time.perf_counter()
-        jax.block_until_ready(step(*arguments))
-        seconds.append(time.perf_counter() - started)
+        jax.block_until_ready(call(arguments))
+        return time.perf_counter() - started
 
-    threads = [threading.Thread(target=call, args=(device,)) for device in devices]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return median(seconds)
+    with ThreadPoolExecutor(len(given)) as pool:
+        return median(pool.map(timed, given))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tests.laws.population import ROOT, digits, make_queue, train, trainings_of
@@ -101,6 +102,30 @@ def test_neighbours_that_have_more_layers_do_not_matter_either(rows, truth):
             assert_same_bits(dict(zip([training.trial_id, deep.trial_id], result.curves, strict=True)), truth)
             compared += 1
     assert compared >= 4
+
+
+def by_norm(hparams):
+    """Steps of one length for every array: one of zeros becomes NaN."""
+    of_length_one = optax.stateless(lambda grads, params: jax.tree.map(lambda g: g / jnp.linalg.norm(g), grads))
+    return optax.chain(of_length_one, optax.sgd(hparams["learning_rate"]))
+
+
+def test_what_an_optimizer_makes_of_layers_that_a_network_does_not_have_does_not_matter():
+    space = {
+        "learning_rate": loguniform(1e-3, 1e-1),
+        "batch_size": 32,
+        "hidden": integers(5, 16),
+        "layers": choice([1, 2]),
+    }
+    queue = make_queue(space, optimizer=by_norm)
+    trial = {"learning_rate": 0.01, "batch_size": 32, "hidden": 9}
+    rows = [{**trial, "layers": 1}, {**trial, "layers": 2}]
+    truth = train(queue, rows[:1], EPOCHS)
+    assert np.isfinite(truth[0]).all()
+    (chunk,) = queue.job.chunks(trainings_of(rows, EPOCHS))
+    ids = [training.trial_id for training in chunk.trainings]
+    together = dict(zip(ids, queue.workers[0].train(chunk).curves, strict=True))
+    assert_same_bits({0: together[0]}, truth)
 
 
 @pytest.mark.parametrize("num_devices", [2, 4])

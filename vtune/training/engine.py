@@ -36,7 +36,7 @@ class ChunkInputs(NamedTuple):
     Attributes:
         hparams: the traced hyperparameters by name, one entry a lane.
         is_active: False for the lanes that fill up the chunk.
-        key: words of the key of the chunk's seed index: initial weights, noise.
+        key_words: of the chunk's seed index: initial weights and noise are drawn from it.
         orders: row numbers in the order of each epoch of a window; epoch e reads row e modulo the window.
         train: the rows to train on.
         valid: the rows to measure on.
@@ -46,7 +46,7 @@ class ChunkInputs(NamedTuple):
 
     hparams: dict[str, Array]
     is_active: Bool[Array, " lanes"]
-    key: UInt32[Array, "2"]
+    key_words: UInt32[Array, "2"]
     orders: Int[Array, "epochs rows"]
     train: Rows
     valid: Rows
@@ -116,7 +116,7 @@ class Engine:
             The lanes afterwards, and for each lane and epoch the training loss over the epoch's mini-batches, then
             the validation loss and metrics; NaN for a diverged lane and beyond ``num_epochs``.
         """
-        key = from_words(inputs.key)
+        key = from_words(inputs.key_words)
 
         def epoch(offset: Int[Array, ""], carry: tuple[LaneState, Array]) -> tuple[LaneState, Array]:
             states, curves = carry
@@ -132,7 +132,7 @@ class Engine:
 
     def fresh(self, inputs: ChunkInputs) -> LaneState:
         """Returns the lanes before their first epoch."""
-        key = from_words(inputs.key)
+        key = from_words(inputs.key_words)
         states = jax.vmap(lambda traced: self.task.init(key, self._complete(traced)))(inputs.hparams)
         return states._replace(status=jnp.where(inputs.is_active, RUNNING, IDLE))
 
@@ -175,7 +175,7 @@ class Engine:
         # that no lane has stays what it is here: the zeros that its weights are, which nobody reads.
         grads = states.params if rung.accumulates else ()
         start = _Turn(states, grads, jnp.zeros(rung.lanes), jnp.zeros(rung.lanes))
-        batches = _whole_times(num_rows, batch_sizes)
+        batches = _quotient(num_rows, batch_sizes)
         end = lax.fori_loop(0, jnp.max(batches * self._pieces(batch_sizes)), turn, start)
         return end.state, end.epoch_loss / (batches * batch_sizes).astype(end.epoch_loss.dtype)
 
@@ -218,7 +218,7 @@ class Engine:
 
     def _clock(self, time: Int[Array, ""], batch_size: Any, num_rows: int) -> _Clock:
         rows, pieces = self.rung.rows, self._pieces(batch_size)
-        batch = _whole_times(time, pieces)
+        batch = _quotient(time, pieces)
         piece = time - batch * pieces
         is_inside = piece * rows + jnp.arange(rows, dtype=jnp.int32) < batch_size
         return _Clock(
@@ -226,12 +226,12 @@ class Engine:
             weight=jnp.ones(rows) if self.rung.is_shared else is_inside.astype(jnp.ones(()).dtype),
             begins_batch=piece == 0,
             ends_batch=piece == pieces - 1,
-            is_within_epoch=batch < _whole_times(num_rows, batch_size),
+            is_within_epoch=batch < _quotient(num_rows, batch_size),
         )
 
     def _pieces(self, batch_size: Any) -> Any:
         """Micro-batches in a mini-batch."""
-        return _whole_times(batch_size + self.rung.rows - 1, self.rung.rows)
+        return _quotient(batch_size + self.rung.rows - 1, self.rung.rows)
 
     def _validate(self, states: LaneState, inputs: ChunkInputs) -> Float[Array, "lanes metrics"]:
         """The means of loss and metrics over the validation rows, some rows at a time to bound the memory."""
@@ -252,8 +252,8 @@ class Engine:
         return lax.fori_loop(0, (num_rows + missing) // rows, add_part, none) / num_rows
 
 
-def _whole_times(number: Any, part: Any) -> Int[Array, "*lanes"]:
-    """Returns how often ``part`` fits into ``number``, both positive: ``//`` would see to signs as well."""
+def _quotient(number: Any, part: Any) -> Int[Array, "*lanes"]:
+    """Returns ``number // part`` where neither has a sign: ``//`` would see to those as well."""
     number, part = (jnp.asarray(value, jnp.int32) for value in (number, part))
     return lax.div(*jnp.broadcast_arrays(number, part))
 

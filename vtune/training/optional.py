@@ -90,8 +90,8 @@ def optional_layer(
 
     Args:
         activation: which maps 0 to 0.
-        kernel: takes the first numbers of ``x``; all zeros where the network does not have the layer.
-        bias: likewise.
+        kernel: takes the first numbers of ``x``.
+        bias: of the layer.
         x: with room for what the layer puts out, which is padded to as many numbers.
         has_layer: whether this network has the layer.
     """
@@ -99,8 +99,8 @@ def optional_layer(
     return _optional((activation, precision), x, kernel, bias, has_layer)
 
 
-_Kept = tuple[Array, Array, Array, Array, Array]
-"""What the way back needs: x, what the linear part put out, kernel and bias, and who has the layer."""
+_Kept = tuple[Array, Array, Array, Array]
+"""What the way back needs: x, what the linear part put out, the kernel, and who has the layer."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -121,13 +121,13 @@ def _forward(
         return x, x[:, :outputs]  # which nobody reads: the way back skips the same
 
     put_out, before = lax.cond(any_lane(has_layer), run, skip)
-    return put_out, (x, before, kernel, bias, has_layer)
+    return put_out, (x, before, kernel, has_layer)
 
 
 def _backward(
     how: tuple[Callable[[Array], Array], str | None], kept: _Kept, cotangent: Array
 ) -> tuple[Array, Array, Array, None]:
-    (activation, precision), (x, before, kernel, bias, has_layer) = how, kept
+    (activation, precision), (x, before, kernel, has_layer) = how, kept
     inputs, outputs = kernel.shape
 
     def run() -> tuple[Array, Array, Array]:
@@ -138,7 +138,7 @@ def _backward(
         return jnp.where(has_layer, of_x, cotangent), of_kernel, slope.sum(axis=0)
 
     def skip() -> tuple[Array, Array, Array]:
-        return cotangent, kernel, bias  # which are zeros; others would have to be compiled
+        return cotangent, jnp.zeros_like(kernel), jnp.zeros(outputs, kernel.dtype)
 
     return *lax.cond(any_lane(has_layer), run, skip), None
 

@@ -34,7 +34,7 @@ otherwise; past that, compiling the next one ends the process. These take 26,000
 """
 
 _TRACING = threading.Lock()
-"""One trace at a time: Python runs no two, and what is traced first can compile beside the next one."""
+"""One program at a time is traced to be compiled: Python runs no two, and the first can compile beside the next one."""
 
 _ORDER_ENTRIES = 1 << 22
 _MAX_EPOCHS_PER_CALL = 32
@@ -218,11 +218,11 @@ class SeedDraws(NamedTuple):
     """What the trials of a seed index share.
 
     Attributes:
-        key: its words; initial weights and noise are drawn from it. Rungs need not each compile how it comes about.
+        key_words: of its key; weights and noise are drawn from that. Rungs need not each compile how it comes about.
         orders: of the rows, in each of some epochs.
     """
 
-    key: UInt32[Array, "2"]
+    key_words: UInt32[Array, "2"]
     orders: Int[Array, "epochs rows"]
 
 
@@ -254,7 +254,7 @@ def _abstract_inputs(rung: Rung, signature: Signature) -> ChunkInputs:
     return ChunkInputs(
         hparams={n: _abstract((rung.lanes,), dtype) for n, dtype in signature.traced if n not in constants},
         is_active=_abstract((rung.lanes,), "bool"),
-        key=_abstract((2,), "uint32"),
+        key_words=_abstract((2,), "uint32"),
         orders=_abstract((signature.epochs_per_call, num_rows), "int32"),
         train=train,
         valid=valid,
