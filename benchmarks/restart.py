@@ -77,7 +77,7 @@ def main() -> None:
     compiling = statistics.median(one.waited for one in laps["keeps nothing"])
     fetching = statistics.median(one.waited / len(one.programs) for one in laps["finds a full folder"])
     print(f"\nAll programs are compiled in {compiling:.1f} s (asked: at most {ASKED_TO_COMPILE:g}).")
-    print(f"The next process fetches them in {fetching:.2f} s for each, some side by side (asked: {ASKED_TO_FETCH}).")
+    print(f"The next process fetches each in {fetching:.2f} s, some side by side (asked: at most {ASKED_TO_FETCH}).")
     print(f"Same bits in all three: {'yes' if is_same else 'NO'}.")
     if options.json:
         numbers = {name: [one._asdict() for one in some] for name, some in laps.items()}

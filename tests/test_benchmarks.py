@@ -118,9 +118,7 @@ def test_products_are_counted_at_the_sizes_that_a_chunk_computes(benchmark):
     outlook = products.outlook_of(study)
     turns, inputs, outputs = 3 * (study.data.num_train // 32), study.data.inputs[0], study.data.outputs
     for result in results:
-        width = (
-            result.chunk.rung.sizes[0][1] if result.chunk.rung.sizes else dict(result.chunk.rung.structure)["hidden"]
-        )
+        width = dict((*result.chunk.rung.sizes, *result.chunk.rung.structure))["hidden"]
         of_row = 4 * inputs * width + 6 * width * width + 6 * width * outputs
         found = products.products_of(outlook, result)
         assert found.flops == turns * 32 * 2 * of_row
@@ -166,10 +164,10 @@ def test_the_scaling_benchmark_tells_of_trials_width_and_devices(tmp_path):
 
 
 def test_the_quality_benchmark_tells_of_every_side_that_is_installed(tmp_path):
-    told = quick("quality", "--only", "random", "Optuna", "--json", str(tmp_path / "quality.json"))
+    told = quick("quality", "--only", "auto", "random", "Optuna", "--json", str(tmp_path / "quality.json"))
     (by_side,) = [rows for name, rows in json.loads((tmp_path / "quality.json").read_text()).items() if name in told]
     has_all = all(importlib.util.find_spec(name) for name in ("optuna", "torch"))
-    assert list(by_side) == (["random", "Optuna"] if has_all else ["random"])
+    assert list(by_side) == ["auto", "random", *["Optuna"] * has_all]
     assert has_all or "Optuna is left out, as it needs torch: pip install 'vtune[bench]'" in told
     for (search,) in by_side.values():
         scores = [score for _, score, _, _ in search["better"]]
