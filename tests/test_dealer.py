@@ -86,6 +86,17 @@ def test_workers_of_one_place_do_not_wait_for_the_same_compilation():
     assert dealer.take(DEVICES[0]) is None
 
 
+def test_workers_of_one_place_compile_what_is_left_before_they_train():
+    chunks = chunks_of(3, 2, 1)
+    programs = {chunk.rung: FakeProgram(set(), None, None) for chunk in chunks}
+    dealer = dealer_of(chunks, programs, devices=DEVICES[:1] * 2)
+    first, second = (dealer.take(DEVICES[0]) for _ in range(2))
+    programs[first.rung].compiled_for.add(DEVICES[0])
+    third = dealer.take(DEVICES[0])
+    assert third.rung not in (first.rung, second.rung)
+    assert dealer.take(DEVICES[0]).rung == first.rung  # while that is compiled
+
+
 def test_a_little_work_is_not_worth_a_second_compilation():
     chunks = chunks_of(3)
     dealer = dealer_of(chunks, {chunks[0].rung: FakeProgram({OneDevice("first")}, 0.01, 2.0)})

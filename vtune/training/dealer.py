@@ -1,7 +1,7 @@
 """Which chunk a worker takes next: bits do not depend on it, waiting does."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -37,9 +37,11 @@ class Timed(Protocol):
 class Dealer:
     """Deals chunks to workers so that few programs compile, and the most work of one kind starts first.
 
-    A worker is first given what its place has a program for, then a rung that nobody has compiled, and only then helps
-    another place out: if what waits there takes longer than compiling a second time. Who is the first to be given a
-    rung at a place compiles it, and nobody else waits for that who could do something else.
+    A worker that has its place for itself is first given what it has a program for, then a rung that nobody has
+    compiled, and only then helps another place out: if what waits there takes longer than compiling a second time. Where
+    workers share a place, and with it their programs, the rung that nobody has compiled comes first: the others train
+    meanwhile, and none is left to wait for it at the end. Who is the first to be given a rung at a place compiles it, and
+    nobody else waits for that who could do something else.
     """
 
     def __init__(
@@ -54,12 +56,12 @@ class Dealer:
 
         Args:
             chunks: in the order in which those of a rung are dealt.
-            places: of the workers that will ask.
+            places: of the workers that will ask, one for each of them.
             program: returns the program of a rung.
             table: what to expect of a program before it was timed.
             num_rows: of an epoch.
         """
-        self._places, self._table, self._num_rows, self._program = set(places), table, num_rows, program
+        self._workers, self._table, self._num_rows, self._program = Counter(places), table, num_rows, program
         self._waiting: dict[Rung, deque[Chunk]] = {}
         self._epochs: dict[Rung, int] = {}  # that wait, kept as counting them anew takes longer than a small chunk
         self._programs: dict[Rung, Program | Timed] = {}
@@ -102,9 +104,9 @@ class Dealer:
         waiting = [rung for rung, chunks in self._waiting.items() if chunks]
         ready = [rung for rung in waiting if self._programs[rung].is_compiled_for(place)]
         foreign = [rung for rung in waiting if not self._is_claimed(rung, place)]
-        unclaimed = [rung for rung in foreign if not any(self._is_claimed(rung, other) for other in self._places)]
+        unclaimed = [rung for rung in foreign if not any(self._is_claimed(rung, other) for other in self._workers)]
         worth_compiling = [rung for rung in foreign if self._work(rung) > self._compile_seconds(rung)]
-        candidates = ready or unclaimed or worth_compiling
+        candidates = (unclaimed or ready if self._workers[place] > 1 else ready or unclaimed) or worth_compiling
         return max(candidates, key=self._work) if candidates else None
 
     def _is_claimed(self, rung: Rung, place: Place) -> bool:

@@ -46,7 +46,7 @@ class ChunkQueue:
         """
         chunks = self._chunks(trainings)
         table = cost_table(kind_of(self.devices[0]))
-        places = {worker.place for worker in self.workers}
+        places = [worker.place for worker in self.workers]
         dealer = Dealer(chunks, places, self.job.program, table, self.job.data.num_train)
         results, stop, num_open = SimpleQueue(), threading.Event(), len(chunks)
         threads = [threading.Thread(target=_work, args=(w, dealer, results, stop), daemon=True) for w in self.workers]
