@@ -18,10 +18,10 @@ help: ## show this list
 demo: .venv/core ## search 256 networks for handwritten digits, and print the best
 	@$(BIN)/vtune demo $(ARGS)
 
-test: .venv/test ## run the tests: make test ARGS="-k ladder", WORKERS=2
+test: .venv/test ## run the tests, some 10 minutes: make test ARGS="-k ladder", WORKERS=2
 	$(BIN)/python -m pytest $(SPREAD) -m "not long" $(ARGS)
 
-test-long: .venv/test ## run those that take long: whole benchmarks and experiments in small, laws over many draws
+test-long: .venv/test ## run those that take long: laws in full, benchmarks and experiments in small
 	$(BIN)/python -m pytest $(SPREAD) -m long $(ARGS)
 
 test-floor: .venv-floor/ready ## the tests with the oldest packages that pyproject.toml allows, as Colab may have them

@@ -90,6 +90,7 @@ class Slow:
             self.told[self.budgets.index(budget)] |= worst
 
 
+@pytest.mark.long
 @settings(max_examples=12)
 @given(
     factor=st.integers(1, 10**4),
@@ -135,6 +136,7 @@ def test_scores_of_other_budgets_are_not_compared():
     assert sorted(sum(ids, []))[:13] == list(range(13))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("trials", "epochs"), [(243, 81), (256, 20), (1000, 27)])
 def test_its_plans_and_chunks_are_full(trials, epochs):
     steps = run(asha(), trials, epochs, lambda plan: jnp.float32(plan.trial_id * 7919 % 997))
@@ -166,6 +168,7 @@ def test_when_all_diverge_nobody_is_promoted():
     assert {budget for _, budget in steps} == {1}
 
 
+@pytest.mark.long
 def test_a_continued_search_begins_with_the_plans_it_had():
     before, after = (plans(run(asha(), *search, 27, earlier=early)) for search, early in (((50,), ()), ((90,), (50,))))
     assert after[: len(before)] == before

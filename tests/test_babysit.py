@@ -132,6 +132,7 @@ def test_days_start_from_their_parents_and_closing_makes_the_best_the_longest():
     assert 7 in ancestors
 
 
+@pytest.mark.long
 def test_looking_ahead_goes_on_from_the_best_lane():
     def score(plan: Plan) -> jax.Array:
         return jnp.abs(plan.points[:, 0] - 0.8)
@@ -141,6 +142,7 @@ def test_looking_ahead_goes_on_from_the_best_lane():
     assert set(steps[3].plan.parent.tolist()) == {int(best)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("look_ahead", [1, 3])
 def test_a_continued_search_has_the_days_it_had_and_goes_on_from_before_the_closing_ones(look_ahead):
     @jax.jit
@@ -178,6 +180,7 @@ def test_it_takes_a_learning_rate_on_a_log_scale_and_days_that_fit():
         babysit(day=5)([RATE], trials=9, epochs=3)
 
 
+@pytest.mark.long
 def test_from_a_learning_rate_far_too_high_a_search_recovers_and_ranks_the_best_day_first():
     space = {"learning_rate": vtune.loguniform(1e-6, 100.0), "hidden": 16, "layers": 1}
     study = vtune.search(

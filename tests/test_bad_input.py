@@ -679,6 +679,7 @@ def test_whole_floats_are_labels_where_the_loss_says_so(plain):
     assert_same(data(X, LABELS.astype(np.float32), loss="cross_entropy"), plain)
 
 
+@pytest.mark.long
 def test_float_y_are_the_targets_of_a_regression():
     study = data(X, TARGETS)
     assert (study.metric, study.data.kind, len(study.trials)) == ("mse", "targets", 4)

@@ -52,6 +52,7 @@ PAPER = [
 ]
 
 
+@pytest.mark.long
 def test_hyperband_has_the_brackets_of_the_paper_packed():
     steps = run(hyperband(), 143, 81)
     assert table(steps) == [(143, 1), (89, 3), (48, 9), (24, 27), (10, 81)]
@@ -61,6 +62,7 @@ def test_hyperband_has_the_brackets_of_the_paper_packed():
         assert {count for count, _ in ours[: -len(paper)]} <= {paper[0][0]}
 
 
+@pytest.mark.long
 def test_sets_of_brackets_are_repeated_until_the_trials_are_used_up():
     steps = run(hyperband(), 2 * 143 + 100, 81)
     sizes = 2 * [81, 34, 15, 8, 5] + [81, 19]
@@ -71,6 +73,7 @@ def test_sets_of_brackets_are_repeated_until_the_trials_are_used_up():
     assert brackets[-1] == [(19, 1), (19, 3), (6, 9), (2, 27), (1, 81)]
 
 
+@pytest.mark.long
 def test_fewer_trials_than_a_set_fill_the_first_brackets():
     assert bracket_tables(run(hyperband(), 90, 81), [81, 9])[1] == [(9, 1), (9, 3), (3, 9), (1, 27), (1, 81)]
 

@@ -54,6 +54,7 @@ def test_what_is_not_measured_is_vtunes_own():
     assert MEASURED.table(large).chunk_bytes == cost_table(large).chunk_bytes
 
 
+@pytest.mark.long
 def test_a_plan_by_a_table_of_ones_own_says_so_and_a_search_takes_it(tmp_path):
     file = tmp_path / "own.json"
     write_table(file, MEASURED)

@@ -274,6 +274,7 @@ def test_show_prints_the_summary_of_a_folder(folder, capsys):
     assert [line.split()[0] for line in lines[5:]] == [str(trial_id) for trial_id in range(11, 1, -1)]
 
 
+@pytest.mark.long
 def test_a_real_search_from_the_space_to_the_verdict(tmp_path, capsys):
     (tmp_path / "space.toml").write_text(SPACE)
     small = ["--trials", "8", "--epochs", "1", "--folder", str(tmp_path / "study")]
@@ -312,6 +313,7 @@ def test_a_table_is_searched_on_all_cores():
     assert done.stdout.splitlines()[-1] == "3", done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("houses")
 def test_a_table_left_alone_by_its_user_is_not_warned_of(tmp_path, capsys):
     (tmp_path / "space.toml").write_text(f"{SPACE}\nbatch_size = 8")

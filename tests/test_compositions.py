@@ -51,6 +51,7 @@ def ids(steps: list[Step]) -> list[list[int]]:
 # One after another
 
 
+@pytest.mark.long
 def test_each_has_its_share_and_ids_are_numbered_through():
     assert ids(run(chain(random(3), sobol(), shares=(2, 1)), 9)) == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
     assert ids(run(chain(random(), sobol(), random()), 1)) == [[0]]
@@ -60,6 +61,7 @@ def test_shares_add_up():
     assert all(sum(split(trials, (1, 2.5, 0.1))) == trials for trials in range(50))
 
 
+@pytest.mark.long
 def test_a_part_runs_as_it_would_alone_with_its_own_key():
     steps = run(chain(random(), successive_halving(), coarse_to_fine(2)), 27)
     for turn, (factory, start, end) in enumerate([(successive_halving(), 1, 4), (coarse_to_fine(2), 4, 6)], start=1):
@@ -80,6 +82,7 @@ def test_a_strategy_that_tries_fewer_leaves_a_gap():
     assert ids(run(chain(grid(), random()), 14, axes=AXES[:2])) == [list(range(6)), list(range(7, 14))]
 
 
+@pytest.mark.long
 def test_a_part_without_a_lag_waits_in_a_chain_with_one():
     steps = run(chain(coarse_to_fine(2), asha(width=2, lag=2), random(2)), 24)
     lags = [number - int(step.num_told) for number, step in enumerate(steps)]
@@ -95,6 +98,7 @@ def test_a_chain_keeps_and_lags_as_the_most_demanding():
     assert chain(random(), successive_halving())(AXES, trials=20, epochs=9).keeps == "round"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("factory", [chain(random(3), coarse_to_fine(2)), tiered(random())])
 def test_a_continued_search_runs_all_of_it_again(factory):
     once, rows = active_rows(run(factory, 12)), active_rows(run(factory, 20, earlier=(12,)))
@@ -178,6 +182,7 @@ def better_when_short(plan: Plan) -> jax.Array:
     return jnp.sum((plan.points - budget[:, None] / 9) ** 2, axis=1) + 10 * budget
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "inner", [random(), coarse_to_fine(2), successive_halving(), asha(width=2), population_based(3)]
 )

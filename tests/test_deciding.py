@@ -74,6 +74,7 @@ def measured_by(monkeypatch, **changes):
     return measured[0], sizes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "size", "seconds", "alone"),
     [

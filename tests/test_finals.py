@@ -149,6 +149,7 @@ def test_the_folder_is_written_now_and_then_and_when_the_finals_are_interrupted(
     assert again.finalists.equals(study.finalists)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "changes",
     [{}, {"seeds_per_trial": 3}, {"strategy": babysit(day=1), "epochs": 12, "optimizer": "sgd"}],

@@ -266,6 +266,7 @@ def test_a_continuous_range_that_must_be_a_constant_is_warned_of():
             warn_of_many_programs(Space.of(written), found("rate"))
 
 
+@pytest.mark.long
 def test_a_search_warns_of_it_once():
     x = np.zeros((40, 64), np.float32)
     data = Data((x, np.arange(40) % 10), (x, np.arange(40) % 10))
@@ -279,6 +280,7 @@ def test_a_search_warns_of_it_once():
     assert len(caught) == 1
 
 
+@pytest.mark.long
 def test_nothing_is_compiled_and_nothing_is_computed():
     spaces = {
         user_models.noisy: {"rate": vtune.choice([0.1, 0.4])},

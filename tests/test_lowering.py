@@ -75,6 +75,7 @@ def test_models_of_users_lower(model_fn, space):
         assert lowers(queue.job.program(rung).export(*PLATFORMS, place=HERE))
 
 
+@pytest.mark.long
 def test_the_fused_search_lowers():
     space = {name: parameter for name, parameter in ALL_NINE.items() if name not in ("optimizer", "momentum")}
     fused = vtune.fused_search(vtune.MLP, space, digits(), rounds=3, trials=8, epochs=2, progress=False)
@@ -104,6 +105,7 @@ def test_the_precision_of_matrix_products_reaches_forward_and_backward_pass(prec
     assert queue.job.ladder.matmul_precision == precision
 
 
+@pytest.mark.long
 def test_what_jax_was_told_holds_where_nothing_else_is():
     space = {"learning_rate": vtune.loguniform(1e-4, 1e-1), "hidden": 4}
     settings = {"trials": 1, "epochs": 1, "progress": False, "data": digits(96, 50)}
@@ -237,6 +239,7 @@ def test_a_cpu_is_split_into_a_device_a_core(monkeypatch, untouched):
     assert untouched == {"jax_num_cpu_devices": 3}
 
 
+@pytest.mark.long
 def test_a_search_splits_the_cpu_before_anything_in_it_starts_jax():
     code = (
         "import jax, vtune, vtune.searching; "

@@ -55,6 +55,7 @@ def test_the_estimate_is_within_a_quarter_of_what_the_compiler_says(space, optio
     assert program.estimated_bytes == pytest.approx(needed, rel=0.25)
 
 
+@pytest.mark.long
 def test_the_estimate_holds_for_rows_of_many_numbers_too():
     numbers = np.random.default_rng(1).normal(size=(96, 3072)).astype(np.float32)
     data = Data(train=(numbers, np.arange(96) % 10), valid=(numbers[:50], np.arange(50) % 10))
@@ -74,6 +75,7 @@ def large():
     return queue, rows, train(queue, rows, 2)
 
 
+@pytest.mark.long
 def test_512_lanes_are_one_call(large):
     queue, rows, curves = large
     (chunk,) = queue.job.chunks(trainings_of(rows, 2))

@@ -82,6 +82,7 @@ def test_each_trial_is_the_head_of_what_it_would_have_been(whole):
     assert (study.trials["status"] == "complete").all()
 
 
+@pytest.mark.long
 def test_the_best_model_is_that_of_the_epoch_that_is_ranked():
     for select in ("last", "best_epoch"):
         study = search(patience=2, select=select)

@@ -96,6 +96,7 @@ def test_it_is_told_what_other_plans_would_take():
     assert "with a program for each of " in forecast.why
 
 
+@pytest.mark.long
 def test_more_workers_take_less_and_a_mesh_compiles_one_program_after_the_other():
     times = [plan(vtune.MLP, MIXED, DATA, trials=256, epochs=50, devices=devices).seconds for devices in (1, 2, 4)]
     assert times[0] > times[1] > times[2] > times[0] / 8
@@ -103,6 +104,7 @@ def test_more_workers_take_less_and_a_mesh_compiles_one_program_after_the_other(
     assert mesh.seconds >= mesh.programs * cost_table(kind_of(jax.devices()[0])).compile_seconds
 
 
+@pytest.mark.long
 def test_a_long_search_is_foreseen_in_proportion():
     short, long = (plan(vtune.MLP, MIXED, DATA, trials=trials, chunk=4) for trials in (1000, 4000))
     ladder = long.ladder

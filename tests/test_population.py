@@ -61,11 +61,13 @@ def test_a_plan_is_a_generation():
     assert [int(step.plan.budget[0]) for step in steps] == [2, 5, 7, 10, 12, 15, 17, 20]
 
 
+@pytest.mark.long
 def test_there_are_no_more_generations_than_epochs():
     assert [int(step.plan.budget[0]) for step in run(20, epochs=3)] == [1, 2, 3]
     assert [num_new(step.plan) for step in run(20, epochs=1)] == [20]
 
 
+@pytest.mark.long
 def test_a_continued_search_starts_another_population():
     once = active_rows(run(20))
     strategy = population_based()(AXES, trials=50, epochs=8, earlier=(20,))
@@ -157,6 +159,7 @@ def test_a_child_lies_near_its_parent(step, redrawn):
     assert redrawn[0] <= np.mean(categories > 0) <= redrawn[1]
 
 
+@pytest.mark.long
 def test_what_a_parent_does_not_use_is_drawn_anew():
     steps, told = [], jnp.array([0.5, jnp.nan, 0.5], jnp.float32)
 

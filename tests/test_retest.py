@@ -217,6 +217,7 @@ def largest(outputs, y):
     return jnp.max(jnp.abs(outputs - y), axis=-1)
 
 
+@pytest.mark.long
 def test_functions_of_ones_own_are_given_again_where_a_folder_cannot_tell_them(tmp_path):
     space = {"learning_rate": SPACE["learning_rate"], "batch_size": 16}
     own = {"model_fn": linear, "optimizer": sgd, "metric": largest}

@@ -132,6 +132,7 @@ def test_x64_mode_standardizes_in_float64():
 finite = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
 
 
+@pytest.mark.long
 @given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=6), elements=finite))
 def test_restoring_undoes_standardizing(rows):
     units = Units.of(rows)
@@ -306,6 +307,7 @@ def test_targets_far_from_1_are_warned_of_in_the_same_breath():
     assert "), and 1 of 2 columns of y is far from 1 in size (column 1: about 1" in said
 
 
+@pytest.mark.long
 def test_integer_targets_that_the_loss_asks_for_are_written_as_such():
     prices = np.rint(PRICES).astype(int)
     (said,) = caught_from(lambda: search((X[:, :1], prices), loss="mse"))
@@ -314,6 +316,7 @@ def test_integer_targets_that_the_loss_asks_for_are_written_as_such():
     assert caught_from(lambda: search(data, loss="mse")) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("y", [LABELS, PRICES], ids=["classes", "targets"])
 def test_what_the_warning_says_to_write_silences_it(y):
     (said,) = caught_from(lambda: search((X, y)))

@@ -31,6 +31,7 @@ def test_programs_that_find_no_room_are_freed_and_the_last_used_are_kept():
     shelf.take("large", lambda: pytest.fail("the last one is kept, however large"))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not MAPS.exists(), reason="only Linux tells what a process has mapped, and limits it")
 def test_what_is_kept_takes_less_than_half_of_the_memory_maps_that_linux_allows():
     space = {

@@ -64,6 +64,7 @@ def test_their_discrepancy_is_below_that_of_random_points(trials):
     assert even < chance / 2
 
 
+@pytest.mark.long
 def test_a_point_belongs_to_its_trial_id_whatever_the_rounds_and_however_many():
     expected = points(sobol(), 3, 40)
     for cut in (points(sobol(7), 3, 40), points(sobol(), 3, 40, earlier=(9,)), points(sobol(), 3, 100)[:40]):

@@ -64,6 +64,7 @@ def classes() -> vtune.Study:
 # Results in the user's own units
 
 
+@pytest.mark.long
 def test_the_score_is_the_error_of_the_best_model_on_raw_rows(study):
     assert study.metric == "mse"
     assert study.best_score == pytest.approx(mean_square(study.best_model, study.data.valid), rel=1e-5)
@@ -90,6 +91,7 @@ def test_standardizing_is_worth_the_word(study):
     assert raw.best_score == pytest.approx(mean_square(raw.best_model, raw.data.valid), rel=1e-4)
 
 
+@pytest.mark.long
 def test_it_is_worth_it_for_classes_too(classes):
     with pytest.warns(UserWarning, match="columns of x are far from 1"):
         raw = search(cancer())
@@ -98,6 +100,7 @@ def test_it_is_worth_it_for_classes_too(classes):
     assert classes.test_score == pytest.approx(share_of_hits(classes.best_model, classes.data.test), abs=1e-6)
 
 
+@pytest.mark.long
 def test_a_metric_of_the_users_own_is_given_his_own_units():
     def worst_share(outputs, y):
         return jnp.abs(outputs / y - 1).max(axis=-1)
@@ -107,6 +110,7 @@ def test_a_metric_of_the_users_own_is_given_his_own_units():
         assert score == pytest.approx(np.abs(np.asarray(study.best_model(x)) / y - 1).mean(), rel=1e-5)
 
 
+@pytest.mark.long
 def test_a_metric_sees_targets_to_the_bit():
     def is_zero(outputs, y):
         return (y == 0).all(axis=-1).astype(outputs.dtype)
@@ -236,6 +240,7 @@ MODELS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("x64", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize(("model_fn", "is_partial"), MODELS.values(), ids=MODELS)
 def test_models_of_every_kind_take_raw_rows_and_give_own_units(model_fn, is_partial, x64):
@@ -257,6 +262,7 @@ def test_models_of_every_kind_take_raw_rows_and_give_own_units(model_fn, is_part
         check()
 
 
+@pytest.mark.long
 def test_images_are_standardized_as_a_whole():
     images = np.random.default_rng(0).integers(0, 256, (442, 4, 4)).astype(np.uint8)
     y = (images.mean(axis=(1, 2)) > 127).astype(int)

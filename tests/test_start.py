@@ -77,6 +77,7 @@ def test_a_zoom_is_told_where_the_starts_lie():
     np.testing.assert_allclose(study.plans.table["point.learning_rate"][:4], 0.99978, rtol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["study", "folder"])
 def test_an_old_study_gives_its_best_eight(tmp_path, kind):
     old = search(trials=20, folder=tmp_path)
@@ -87,6 +88,7 @@ def test_an_old_study_gives_its_best_eight(tmp_path, kind):
     assert study.trial(8).params not in best
 
 
+@pytest.mark.long
 def test_of_an_old_study_only_what_lies_in_the_space_is_taken(old):
     narrow = {**SPACE, "learning_rate": vtune.loguniform(1e-2, 1e-1), "hidden": 4, "decay": vtune.loguniform(1e-3, 1.0)}
     fits = [
@@ -132,6 +134,7 @@ def test_diverged_trials_are_no_start():
         first_trials(old, space, 8)
 
 
+@pytest.mark.long
 def test_what_a_fused_search_found_is_a_start():
     space = {name: parameter for name, parameter in SPACE.items() if name not in ("optimizer", "momentum")}
     fused = vtune.fused_search(vtune.MLP, space, digits(96, 50), rounds=1, trials=4, epochs=1, progress=False)
@@ -141,6 +144,7 @@ def test_what_a_fused_search_found_is_a_start():
     assert study.trial(0).params["learning_rate"] == float(best["learning_rate"])
 
 
+@pytest.mark.long
 def test_a_row_with_layers_that_its_trial_does_not_have_can_be_pasted():
     space = {**SPACE, "hidden": vtune.per_layer(vtune.integers(4, 8)), "layers": vtune.integers(1, 3)}
     old = search(space=space)
@@ -150,6 +154,7 @@ def test_a_row_with_layers_that_its_trial_does_not_have_can_be_pasted():
     assert search(space=space, start=[row]).trial(0).params == old.trial(short).params
 
 
+@pytest.mark.long
 def test_choices_come_back_from_a_folder_as_what_they_were(tmp_path):
     def model_fn(hparams, rngs):
         widths = hparams["widths"]
@@ -162,6 +167,7 @@ def test_choices_come_back_from_a_folder_as_what_they_were(tmp_path):
     assert study.trial(0).params == old.best_params
 
 
+@pytest.mark.long
 def test_none_is_a_choice_that_comes_back_from_a_folder(tmp_path):
     def model_fn(hparams, rngs):
         return nnx.Linear(64, 10, use_bias=hparams["bias"] is not None, rngs=rngs)
@@ -172,6 +178,7 @@ def test_none_is_a_choice_that_comes_back_from_a_folder(tmp_path):
     assert [study.trial(trial_id).params["bias"] for trial_id in (0, 1)] == [None, None]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("given", ["study", "folder"])
 def test_a_search_that_started_from_an_older_one_goes_on_when_that_has_grown(tmp_path, given):
     old = search(trials=4, folder=tmp_path / "old")
@@ -186,6 +193,7 @@ def test_a_search_that_started_from_an_older_one_goes_on_when_that_has_grown(tmp
         search(trials=8, start=search(trials=4, seed=9), seed=1, folder=tmp_path / "new")
 
 
+@pytest.mark.long
 def test_of_a_folder_too_diverged_trials_are_no_start(tmp_path):
     search(space={**SPACE, "optimizer": "momentum", "learning_rate": vtune.loguniform(1e20, 1e25)}, folder=tmp_path)
     with pytest.raises(ValueError, match="no trial of that study lies in this space"):

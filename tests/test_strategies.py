@@ -162,6 +162,7 @@ def test_the_second_round_closes_in_on_the_leaders(leaders, box):
     assert bounds(second_round([[leader] for leader in leaders])) == near(*box)
 
 
+@pytest.mark.long
 def test_the_box_keeps_a_twentieth_of_every_side():
     strategy = coarse_to_fine(rounds=8, exploration=0.0)((RATE,), trials=8 * 512, epochs=1)
     plan, told = plan_and_rest(strategy, [[0.7]] * 4, [0.0] * 4)
@@ -253,6 +254,7 @@ def test_an_eighth_of_a_round_leads_by_default_and_at_least_four(trials, places)
 # Coarse to fine: categories and exploration
 
 
+@pytest.mark.long
 def test_categories_are_drawn_by_votes_and_one_more():
     plan = second_round([[0.5], [0.4], [0.6], [0.9]], axes=(Axis("optimizer", 3, False),), trials=8192)
     drawn = np.bincount((np.asarray(plan.points[:, 0]) * 3).astype(int), minlength=3)

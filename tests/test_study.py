@@ -526,6 +526,7 @@ def test_a_search_in_x64_mode_of_this_thread_alone_trains_in_float64():
     assert (losses != losses.astype(np.float32)).any()
 
 
+@pytest.mark.long
 def test_a_model_that_reads_a_global_is_trained_as_it_is_now(monkeypatch):
     widths = []
     for width in (4, 6):
@@ -554,6 +555,7 @@ def model_of_a_global(hparams, rngs, shapes):
     return Net()
 
 
+@pytest.mark.long
 def test_numpy_counts_are_counts(tmp_path):
     # in a process of its own: the signature checks of the test run take a NumPy integer for no int
     code = (

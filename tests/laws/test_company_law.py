@@ -142,7 +142,8 @@ def test_a_restart_does_not_matter(rows, truth):
     assert_same_bits(train(make_queue(SPACE.entries, trials=600), [rows[i] for i in rest], EPOCHS, rest), truth)
 
 
-@pytest.mark.parametrize("chunk", [1, pytest.param(5, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("chunk", [1, 5])
 def test_within_another_chunk_size_company_does_not_matter_either(rows, chunk):
     queue = make_queue(SPACE.entries, trials=600, chunk=chunk)
     some = list(range(12))

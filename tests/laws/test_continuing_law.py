@@ -244,6 +244,7 @@ def test_a_childs_curves_begin_with_its_parents():
     assert [leg.trial_id for leg in study.lineages[11]] == [0, 8, 11]
 
 
+@pytest.mark.long
 def test_the_network_of_any_trial_comes_back_with_its_score(case):
     _, study = case
     x, y = study.data.valid
@@ -309,6 +310,7 @@ def test_seeds_are_part_of_what_a_folder_is_asked_for(tmp_path):
     assert set(read_folder(tmp_path).curves.index.get_level_values("seed")) == {0, 1}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("select", ["last", "best_epoch"])
 def test_a_strategy_is_told_of_the_epochs_that_a_trial_trained_itself(select):
     heard: dict[tuple[int, int], float] = {}

@@ -76,6 +76,7 @@ def fused_in_float64():
 # One program
 
 
+@pytest.mark.long
 def test_three_rounds_are_one_compiled_program(compiled_and_results):
     assert compiled_and_results[0].count == 1
 
@@ -136,6 +137,7 @@ def test_told_its_scores_the_strategy_asks_for_its_populations(fused, results):
         state = strategy.tell(state, told, jnp.asarray(results.told[round]))
 
 
+@pytest.mark.long
 def test_from_end_to_end_it_is_the_search_in_float64(fused_in_float64):
     with float64():
         results, study = jax.device_get(fused_in_float64(KEY)), search(data=digits(200, 60))
@@ -161,6 +163,7 @@ def test_the_best_is_the_best(results):
 # Many keys at once
 
 
+@pytest.mark.long
 def test_eight_keys_at_once_are_eight_searches(fused_in_float64):
     keys, fused = jax.random.split(KEY, 8), fused_in_float64
     with float64():
@@ -178,6 +181,7 @@ def test_eight_keys_at_once_are_eight_searches(fused_in_float64):
 # Every kind of search
 
 
+@pytest.mark.long
 def test_trials_that_diverge_are_nan_and_told_apart():
     space = {**SPACE, "optimizer": "momentum", "learning_rate": vtune.loguniform(1e-3, 1e25)}
     space = {name: space[name] for name in space if name not in ("beta1", "epsilon")}
@@ -189,12 +193,14 @@ def test_trials_that_diverge_are_nan_and_told_apart():
     assert results.diverged_step[0].tolist() == [-1 if step is None else step for step in steps]
 
 
+@pytest.mark.long
 def test_where_all_diverge_there_is_no_best_score():
     results = fuse({"learning_rate": vtune.loguniform(1e25, 1e30), "hidden": 4}, optimizer="sgd")(KEY)
     assert np.isnan(results.best_score)
     assert results.best_trial == 0
 
 
+@pytest.mark.long
 def test_epochs_beyond_one_window_go_on():
     space = {"learning_rate": vtune.loguniform(1e-4, 1e-3), "hidden": 4, "layers": 1, "batch_size": 32}
     options = {"epochs": 35, "rounds": 1, "data": digits(64, 20)}
@@ -204,7 +210,8 @@ def test_epochs_beyond_one_window_go_on():
     np.testing.assert_allclose(results.curves[0][..., :2], curves[..., :2], rtol=1e-3)
 
 
-@pytest.mark.parametrize("select", [pytest.param("last", marks=pytest.mark.long), "best_epoch"])
+@pytest.mark.long
+@pytest.mark.parametrize("select", ["last", "best_epoch"])
 def test_the_epoch_that_is_ranked_is_chosen_as_in_a_search(select):
     space = {"learning_rate": vtune.loguniform(1e-3, 3e-1), "hidden": 8, "layers": 1, "batch_size": 32}
     with float64():
@@ -214,6 +221,7 @@ def test_the_epoch_that_is_ranked_is_chosen_as_in_a_search(select):
     np.testing.assert_array_equal(results.points, points_of(study))
 
 
+@pytest.mark.long
 def test_standardized_targets_have_scores_in_their_own_units():
     x, _ = digits(200, 60).train
     y = (x[:, 20] * 3000 + x[:, 30] * 500).astype(np.float32)
@@ -223,12 +231,13 @@ def test_standardized_targets_have_scores_in_their_own_units():
     np.testing.assert_allclose(results.scores.ravel(), study.trials["score"], rtol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "batch_size",
     [
         vtune.choice([20, 50]),
-        pytest.param(vtune.integers(30, 70), marks=pytest.mark.long),
-        pytest.param(37, marks=pytest.mark.long),
+        vtune.integers(30, 70),
+        37,
     ],
 )
 def test_batch_sizes_without_a_common_divisor_are_cut_with_rows_of_no_weight(batch_size):
@@ -239,12 +248,13 @@ def test_batch_sizes_without_a_common_divisor_are_cut_with_rows_of_no_weight(bat
         np.testing.assert_allclose(results.curves[0, trial_id, :, :2], curve.to_numpy()[:, :2], rtol=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model_fn", "space"),
     [
         (user_models.Leaky, {"slope": vtune.uniform(0.0, 0.3), "scale": vtune.uniform(0.5, 1.5)}),
-        pytest.param(user_models.linen_noisy, {"rate": 0.1}, marks=pytest.mark.long),
-        pytest.param(user_models.cnn, {"width": 4}, marks=pytest.mark.long),
+        (user_models.linen_noisy, {"rate": 0.1}),
+        (user_models.cnn, {"width": 4}),
     ],
     ids=["nnx with numbers", "linen with dropout", "nnx of a constant width"],
 )
@@ -257,6 +267,7 @@ def test_models_of_users_are_trained_as_in_a_search(model_fn, space):
     assert np.isnan(fused.padding)
 
 
+@pytest.mark.long
 def test_a_grid_may_have_fewer_trials_than_its_round_has_room_for():
     space = {"learning_rate": vtune.loguniform(1e-3, 1e-1), "beta1": vtune.uniform(0.5, 0.9), "hidden": 4}
     results = fuse(space, rounds=1, trials=11, strategy="grid")(KEY)
@@ -265,6 +276,7 @@ def test_a_grid_may_have_fewer_trials_than_its_round_has_room_for():
     assert len(np.unique(rates)) == 3
 
 
+@pytest.mark.long
 def test_random_search_is_a_strategy_too(study):
     results = fuse(strategy=random(round_size=TRIALS))(KEY)
     np.testing.assert_array_equal(results.points[0], points_of(study)[0])
@@ -326,6 +338,7 @@ def test_rows_of_no_weight_and_waiting_for_the_slowest_lane_are_padding_too():
     assert fused.padding > 1.2
 
 
+@pytest.mark.long
 def test_inside_another_program_the_rows_are_an_argument(fused):
     keys = jax.random.split(KEY, 2)
     lowered = jax.jit(jax.vmap(fused, in_axes=(0, None))).lower(keys, fused.data).as_text()

@@ -45,6 +45,7 @@ def study():
     return search(PER_LAYER)
 
 
+@pytest.mark.long
 def test_all_nine_and_the_optimizer_vary_in_one_search(study):
     assert set(study.trials["optimizer"]) == set(READS)
     assert (study.trials["status"] == "complete").all()
@@ -98,6 +99,7 @@ def test_inactive_values_change_neither_the_rung_nor_a_bit(study):
         np.testing.assert_array_equal(curve, others[trial_id])
 
 
+@pytest.mark.long
 def test_strategies_are_told_nan():
     told: list[np.ndarray] = []
 
@@ -165,6 +167,7 @@ def adamw(hparams):
     return optax.chain(optax.clip_by_global_norm(hparams["clip"]), decayed)
 
 
+@pytest.mark.long
 def test_an_optimizer_of_ones_own_is_trained_with_its_own_numbers_in_one_program():
     space = {
         "learning_rate": vtune.loguniform(1e-3, 1e-1),
@@ -190,6 +193,7 @@ def test_what_an_optimizer_needs_as_a_constant_has_programs_of_its_own():
     assert {"learning_rate", "beta1"} <= set(dict(queue.job.traced))
 
 
+@pytest.mark.long
 def test_an_optimizer_may_read_other_names_with_each_value_of_one():
     def step(hparams):
         if hparams["optimizer"] == "lion":
@@ -208,6 +212,7 @@ def test_an_optimizer_may_read_other_names_with_each_value_of_one():
     assert (trials["beta1"].isna() == (trials["optimizer"] == "lion")).all()
 
 
+@pytest.mark.long
 def test_an_optimizer_that_reads_a_global_is_compiled_anew_when_it_changes():
     scale = {"of": 1.0}
 

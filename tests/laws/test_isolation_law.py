@@ -48,7 +48,9 @@ def assert_zero_outside(tree, recipe: Recipe, row):
     assert total == pytest.approx(within, rel=1e-12)
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "silu"])
+@pytest.mark.parametrize(
+    "activation", ["relu", *(pytest.param(name, marks=pytest.mark.long) for name in ("tanh", "gelu", "silu"))]
+)
 def test_zero_padded_weights_and_moments_stay_zero(activation):
     queue = make_queue({**SPACE, "activation": activation})
     rows = [{**row, "activation": activation} for row in population()]
@@ -67,6 +69,7 @@ def test_zero_initial_weights_are_zero_outside_the_true_block():
         assert_zero_outside(lane.params, queue.job.recipe, row)
 
 
+@pytest.mark.long
 def test_zero_holds_where_every_layer_has_a_width_of_its_own():
     queue = make_queue({**SPACE, "hidden": per_layer(choice([5, 16, 40])), "layers": choice([1, 2, 3])})
     widths = [(40, 5, 16), (5, 40, 5), (16, 5, 40)]
@@ -118,6 +121,7 @@ def test_a_diverged_lane_keeps_its_padding_at_zero(queue):
         assert_zero_outside(lane.params, queue.job.recipe, row)
 
 
+@pytest.mark.long
 def test_idle_lanes_fill_up_a_chunk_and_are_no_trials(queue):
     queue = make_queue(SPACE, targets(), optimizer="sgd", chunk=4)
     (chunk,) = queue.job.chunks(trainings_of(of_sgd()[:1], 2))

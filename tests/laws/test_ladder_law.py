@@ -52,6 +52,7 @@ SPACES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 @pytest.mark.parametrize("trials", [7, 256, 20_000])
 def test_every_trial_lies_in_exactly_one_cell(space, trials):
@@ -66,12 +67,14 @@ def test_every_trial_lies_in_exactly_one_cell(space, trials):
         assert rung.accumulates or row["batch_size"] <= rung.rows
 
 
+@pytest.mark.long
 def test_a_study_knows_the_programs_of_trials_that_the_ladder_does_not_tell_apart():
     queue = make_queue(SPACE, trials=256)
     for row in [*sampled_rows(SPACE), *sampled_rows(SPACE)]:
         assert queue.job.rung(row) == queue.job.ladder.rung(row)
 
 
+@pytest.mark.long
 def test_it_is_planned_anew_to_the_same_text():
     assert ladder_of(SPACE).to_json() == ladder_of(SPACE).to_json()
     assert json.loads(ladder_of(SPACE).to_json())["version"] == ladder_of(SPACE).version
@@ -86,6 +89,7 @@ def test_neither_devices_nor_what_was_trained_change_it():
     assert len(texts) == 1
 
 
+@pytest.mark.long
 def test_more_trials_buy_more_rungs():
     counts = [len(ladder_of(SPACE, trials).cells) for trials in (8, 256, 100_000)]
     assert counts[0] < counts[1] < counts[2]
@@ -98,6 +102,7 @@ def test_a_single_size_is_a_constant_of_the_program():
     assert rung.sizes == ()
 
 
+@pytest.mark.long
 def test_a_chunk_of_a_cpu_fits_its_cache_and_one_of_an_accelerator_takes_hundreds():
     table = cost_table(CPU)
     for cell in ladder_of(SPACE, 100_000).cells:

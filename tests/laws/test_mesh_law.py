@@ -71,7 +71,8 @@ def after_fifty_steps():
         return train(queue(data=digits()), *FIFTY_STEPS)
 
 
-@pytest.mark.parametrize("num_devices", [pytest.param(2, marks=pytest.mark.long), 4])
+@pytest.mark.long
+@pytest.mark.parametrize("num_devices", [2, 4])
 def test_after_one_epoch_in_float32_they_agree_to_1e_4(num_devices, after_one_epoch):
     curves = train(mesh_of(num_devices), population(19), 1)
     assert curves.keys() == after_one_epoch.keys()
@@ -79,7 +80,8 @@ def test_after_one_epoch_in_float32_they_agree_to_1e_4(num_devices, after_one_ep
         np.testing.assert_allclose(curve[:, :2], after_one_epoch[trial_id][:, :2], rtol=1e-4)
 
 
-@pytest.mark.parametrize("num_devices", [pytest.param(2, marks=pytest.mark.long), 4])
+@pytest.mark.long
+@pytest.mark.parametrize("num_devices", [2, 4])
 def test_after_fifty_steps_in_float64_they_agree_to_1e_9(num_devices, after_fifty_steps):
     with float64():
         curves = train(mesh_of(num_devices, data=digits()), *FIFTY_STEPS)
@@ -88,6 +90,7 @@ def test_after_fifty_steps_in_float64_they_agree_to_1e_9(num_devices, after_fift
         np.testing.assert_allclose(curve[:, :2], after_fifty_steps[trial_id][:, :2], rtol=1e-9)
 
 
+@pytest.mark.long
 def test_whole_trainings_have_equal_quartiles():
     rows = population(40, rates=(1e-4, 1e-1))
     ours, truth = (
@@ -129,6 +132,7 @@ def study():
     return search()
 
 
+@pytest.mark.long
 def test_a_search_on_a_mesh_ends_like_one_of_the_queue(study):
     queue = search(executor="queue")
     assert study.ladder == queue.ladder
@@ -140,12 +144,14 @@ def test_a_search_on_a_mesh_ends_like_one_of_the_queue(study):
     assert "on a mesh of 2 cpu devices" in study.executor.describe()
 
 
+@pytest.mark.long
 def test_its_best_model_is_trained_again_to_the_same_bits(study):
     x, y = study.data.valid
     share = float((np.argmax(np.asarray(study.best_model(x)), axis=-1) == y).mean())
     assert share == pytest.approx(study.best_score, abs=1e-7)
 
 
+@pytest.mark.long
 def test_all_devices_share_one_compilation_and_one_trace(study):
     with Compilations() as compiled:
         again = search(seed=3, strategy="random", trials=11, epochs=1, optimizer=adam)
@@ -161,6 +167,7 @@ def adam(hparams):
     return momentum if hparams["optimizer"] == "momentum" else optax.adam(hparams["learning_rate"])
 
 
+@pytest.mark.long
 def test_diverged_lanes_are_told_apart_on_the_mesh():
     rates = loguniform(1e-3, 1e25)
     study = vtune.search(

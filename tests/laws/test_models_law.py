@@ -111,11 +111,18 @@ def trained(name):
     return queue, train(queue, case.rows, 1)
 
 
-each_case = pytest.mark.parametrize("name", CASES)
+BRIEF = ["nnx CNN", "linen MLP"]
+"""Which models stand for the others where time is short."""
+
+
+def each(marks_of=lambda name: []):
+    """Parametrizes a test by all the models; those that are not brief are long."""
+    marks = {name: [*marks_of(name), *([] if name in BRIEF else [pytest.mark.long])] for name in CASES}
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks[name]) for name in CASES])
 
 
 @pytest.mark.long
-@each_case
+@each()
 def test_one_epoch_in_float32_equals_a_plain_loop(name):
     queue, curves = trained(name)
     for trial_id, row in enumerate(CASES[name].rows):
@@ -124,7 +131,7 @@ def test_one_epoch_in_float32_equals_a_plain_loop(name):
 
 
 @pytest.mark.filterwarnings("ignore:scatter inputs have incompatible types:FutureWarning")  # Flax's BatchNorm in x64
-@each_case
+@each()
 def test_fifty_steps_in_float64_equal_a_plain_loop(name):
     case = CASES[name]
     with float64(), jax.numpy_dtype_promotion("standard"):
@@ -138,7 +145,7 @@ def test_fifty_steps_in_float64_equal_a_plain_loop(name):
             assert_all_close((lane.params, lane.model_state), truth, 1e-9)
 
 
-@each_case
+@each()
 def test_there_is_one_program_a_structure(name):
     queue, _ = trained(name)
     rungs = {queue.job.ladder.rung(row) for row in complete(CASES[name].rows)}
@@ -154,7 +161,7 @@ BY_LANE = [  # an AMD EPYC with jax 0.7.2 lets the last bits of a trial depend o
 old = pytest.mark.xfail(jax.__version_info__ < (0, 8), reason="bits that depend on the lane, see BY_LANE", strict=False)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[old] if name in BY_LANE else []) for name in CASES])
+@each(lambda name: [old] if name in BY_LANE else [])
 def test_a_trial_alone_has_the_same_bits(name):
     queue, together = trained(name)
     rows = CASES[name].rows
@@ -166,6 +173,7 @@ def test_a_trial_alone_has_the_same_bits(name):
         np.testing.assert_array_equal(reordered[other_id], together[trial_id])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["nnx CNN", "linen MLP"])
 def test_a_search_trains_every_trial_as_a_plain_loop_does(name):
     case = CASES[name]
@@ -198,6 +206,7 @@ def test_the_best_model_of_a_call_that_must_be_told_to_train_is_in_evaluation_mo
     assert study.test_score == pytest.approx(study.best_score, rel=1e-6)
 
 
+@pytest.mark.long
 def test_half_precision_trains_and_stays_half_precision():
     queue = make_queue(TRAINING, digits(), model_fn=lambda rngs: HalfPrecision(rngs), **ON)
     rows = alternating()[:2]

@@ -200,6 +200,7 @@ def test_a_strategy_of_ones_own_that_knows_of_no_earlier_trials_still_runs(truth
     assert_same(search(strategy=plain), truth)
 
 
+@pytest.mark.long
 def test_functions_of_ones_own_are_known_again_by_their_names(tmp_path):
     def arguments() -> dict[str, Any]:
         """As another process has them: functions of the same names at other addresses."""
@@ -237,6 +238,7 @@ search(**OF_MY_OWN, folder=sys.argv[1], progress=Killer())
 """
 
 
+@pytest.mark.long
 def test_what_a_killed_process_has_trained_is_kept(tmp_path, monkeypatch):
     command, environment = [sys.executable, "-c", KILLED, str(tmp_path)], {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
@@ -284,6 +286,7 @@ def test_other_rows_of_the_same_shape_are_other_data(tmp_path):
         search(folder=tmp_path, data=vtune.Data((x, y), (x[1:51], y[1:51])))
 
 
+@pytest.mark.long
 def test_a_function_of_the_same_name_that_computes_something_else_is_refused(tmp_path):
     def model_of(slope):
         def model_fn(hparams, rngs):
@@ -314,6 +317,7 @@ def test_fewer_trials_and_larger_grids_are_refused(tmp_path):
 # A ladder given
 
 
+@pytest.mark.long
 def test_with_a_ladder_of_another_search_trials_are_the_same_bits(truth):
     assert search(trials=600, strategy=random(), chunk="auto", devices=2, epochs=1).ladder != truth.ladder
     study = search(trials=12, strategy=random(), chunk="auto", ladder=truth.ladder)
@@ -340,6 +344,7 @@ def test_a_ladder_of_something_else_is_refused(truth, change, message):
         search(ladder=change(truth.ladder))
 
 
+@pytest.mark.long
 def test_a_ladder_of_another_device_is_warned_of(truth):
     other = json.dumps(json.loads(truth.ladder) | {"device": "H100"})
     with pytest.warns(UserWarning, match="planned for 'H100' and this device is 'cpu'"):

@@ -65,6 +65,7 @@ def alone(queue, row, orders, activation="relu", moved_by=None):
     return train_alone(model, hparams, data.train, data.valid, orders), model
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_one_epoch_in_float32_agrees_to_1e_4(activation):
     space = {**SPACE, "activation": activation}
@@ -77,6 +78,7 @@ def test_one_epoch_in_float32_agrees_to_1e_4(activation):
         np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-4, err_msg=str(row))
 
 
+@pytest.mark.long
 def test_learning_rates_up_to_1_agree_after_one_epoch():
     queue = make_queue(SPACE)
     rows = [row for row in population(RATES) if (row["hidden"], row["batch_size"]) in [(16, 96), (37, 37), (128, 200)]]
@@ -86,7 +88,9 @@ def test_learning_rates_up_to_1_agree_after_one_epoch():
         np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-4, err_msg=str(row))
 
 
-@pytest.mark.parametrize("batch_size", BATCH_SIZES)
+@pytest.mark.parametrize(
+    "batch_size", [size if size == 37 else pytest.param(size, marks=pytest.mark.long) for size in BATCH_SIZES]
+)
 def test_fifty_steps_in_float64_agree_to_1e_9(batch_size):
     with float64():
         data = digits()
@@ -133,6 +137,7 @@ def by_2_ulp(seed):
     return move
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimizer", ["momentum", "rmsprop"])
 def test_every_optimizer_agrees_and_shares_the_search_with_the_others(optimizer):
     space = {
@@ -153,6 +158,7 @@ def test_every_optimizer_agrees_and_shares_the_search_with_the_others(optimizer)
             np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-9, err_msg=str(row))
 
 
+@pytest.mark.long
 def test_an_optimizer_that_measures_all_gradients_agrees_whatever_layers_its_neighbours_have():
     space = {**SPACE, "hidden": 37, "layers": integers(1, 3), "batch_size": choice([32, 96])}
     with float64():
@@ -190,6 +196,7 @@ def test_a_width_of_its_own_in_every_layer_agrees():
             np.testing.assert_allclose(curves[trial_id][:, :2], truth[:, :2], rtol=1e-9, err_msg=str(row))
 
 
+@pytest.mark.long
 def test_regression_agrees():
     x, y = digits().train
     targets = np.stack([y / 9, (y % 2).astype(np.float32)], axis=1).astype(np.float32)
@@ -222,6 +229,7 @@ def test_the_true_block_of_initial_weights_is_the_same_on_every_rung():
         chex.assert_trees_all_equal(first, other)
 
 
+@pytest.mark.long
 def test_a_draw_depends_on_its_place_and_not_on_the_size_of_its_matrix():
     def draw(width):
         keys = jax.random.split(jax.random.key(3, impl="threefry2x32"), 3)
@@ -247,6 +255,7 @@ def test_initial_weights_are_lecun_normal_at_the_true_fan_in():
     assert not any(layer["bias"].any() for layer in lane.params.values())
 
 
+@pytest.mark.long
 def test_whole_trainings_at_all_learning_rates_have_equal_quartiles():
     # Training is chaotic: at large learning rates single losses part, their distribution does not (law Agreement).
     queue = make_queue(SPACE)

@@ -97,6 +97,7 @@ def test_values_rise_with_the_points(parameter, points):
     assert np.all(np.diff(parameter.decode(np.sort(np.array(points, np.float32)))) >= 0)
 
 
+@pytest.mark.long
 @settings(max_examples=300)
 @given(parameters, st.lists(units))
 def test_values_come_back_from_their_float32_points(parameter, points):

@@ -70,6 +70,7 @@ def test_the_statistics_by_hand_are_those_of_the_training_rows():
     assert np.abs(valid[0].mean(axis=0)).max() > 0.01
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["classes", "targets"])
 def test_one_epoch_in_float32_equals_a_loop_on_numbers_standardized_by_hand(kind):
     queue = make_queue(SPACE, diabetes(kind, standardize=True))
@@ -92,6 +93,7 @@ def test_a_metric_is_in_the_targets_own_units():
         assert curves[trial_id][-1, 2] > 100 * curves[trial_id][-1, 1]
 
 
+@pytest.mark.long
 def test_fifty_steps_in_float64_agree_to_1e_9():
     with float64():
         queue = make_queue(SPACE, diabetes(standardize=True))
@@ -129,6 +131,7 @@ def split_by(seed: int) -> Data:
     return Data.of((x.astype(np.float32), y.astype(np.float32)), key=jax.random.key(seed), standardize=True)
 
 
+@pytest.mark.long
 def test_another_split_has_other_statistics_and_compiles_nothing():
     first = vtune.search(vtune.MLP, SMALL, split_by(0), **SETTINGS)
     with Compilations() as compiled:

@@ -220,6 +220,7 @@ def test_done_stays_done_and_asks_for_nothing(rehearsal):
 # What decides it: the key and what was told
 
 
+@pytest.mark.long
 def test_compiled_and_eager_agree_bit_for_bit(rehearsal):
     chex.assert_trees_all_equal(rehearse(rehearsal.case.strategy()), rehearsal.steps)
 

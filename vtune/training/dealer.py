@@ -38,10 +38,10 @@ class Dealer:
     """Deals chunks to workers so that few programs compile, and the most work of one kind starts first.
 
     A worker that has its place for itself is first given what it has a program for, then a rung that nobody has
-    compiled, and only then helps another place out: if what waits there takes longer than compiling a second time. Where
-    workers share a place, and with it their programs, the rung that nobody has compiled comes first: the others train
-    meanwhile, and none is left to wait for it at the end. Who is the first to be given a rung at a place compiles it, and
-    nobody else waits for that who could do something else.
+    compiled, and only then helps another place out: if what waits there takes longer than compiling a second time.
+    Where workers share a place, and with it their programs, the rung that nobody has compiled comes first: the others
+    train meanwhile, and none is left to wait for it at the end. Who is the first to be given a rung at a place compiles
+    it, and nobody else waits for that who could do something else.
     """
 
     def __init__(
