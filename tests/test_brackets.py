@@ -52,7 +52,6 @@ PAPER = [
 ]
 
 
-@pytest.mark.long
 def test_hyperband_has_the_brackets_of_the_paper_packed():
     steps = run(hyperband(), 143, 81)
     assert table(steps) == [(143, 1), (89, 3), (48, 9), (24, 27), (10, 81)]
@@ -73,7 +72,6 @@ def test_sets_of_brackets_are_repeated_until_the_trials_are_used_up():
     assert brackets[-1] == [(19, 1), (19, 3), (6, 9), (2, 27), (1, 81)]
 
 
-@pytest.mark.long
 def test_fewer_trials_than_a_set_fill_the_first_brackets():
     assert bracket_tables(run(hyperband(), 90, 81), [81, 9])[1] == [(9, 1), (9, 3), (3, 9), (1, 27), (1, 81)]
 

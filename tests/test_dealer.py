@@ -45,7 +45,7 @@ def dealer_of(chunks, programs=None, devices=DEVICES):
     counts=st.lists(st.integers(1, 5), min_size=1, max_size=5),
     compiled=st.lists(st.sets(st.sampled_from([*DEVICES, OneDevice("of another study")])), min_size=5, max_size=5),
     seconds=st.sampled_from([None, 1e-6, 10.0]),
-    devices=st.sampled_from([DEVICES, DEVICES[:1]]),
+    devices=st.sampled_from([DEVICES, DEVICES[:1], DEVICES[:1] * 2, (*DEVICES, DEVICES[0])]),
     seed=st.integers(0, 99),
 )
 def test_every_chunk_is_dealt_exactly_once(counts, compiled, seconds, devices, seed):
@@ -80,7 +80,7 @@ def test_a_device_goes_on_with_what_it_has_compiled():
 
 
 def test_workers_of_one_place_do_not_wait_for_the_same_compilation():
-    dealer = dealer_of(chunks_of(3, 2), devices=DEVICES[:1])
+    dealer = dealer_of(chunks_of(3, 2), devices=DEVICES[:1] * 2)
     first, second = (dealer.take(DEVICES[0]) for _ in range(2))
     assert first.rung != second.rung
     assert dealer.take(DEVICES[0]) is None

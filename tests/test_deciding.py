@@ -74,17 +74,20 @@ def measured_by(monkeypatch, **changes):
     return measured[0], sizes
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "size", "seconds", "alone"),
     [
-        ({}, 2, 6 / 2 / 3, 6),  # of a chunk for 6 epochs, 3 chunks of 2 trials at a time
-        ({"seeds_per_trial": 2}, 2, 2 * 6 / 2 / 3, 6),  # side by side
-        ({"seeds_per_trial": 6}, 2, 6 * 6 / 2 / 3, 2 * 6),
-        ({"executor": "mesh", "devices": 2}, 4, 6 / 4, 6),
-        ({"executor": "mesh", "devices": 2, "seeds_per_trial": 5}, 4, 5 * 6 / 4, 5 * 6),
+        pytest.param({}, 2, 6 / 2 / 3, 6, id="queue"),  # of a chunk for 6 epochs, 3 chunks of 2 trials at a time
+        *(
+            pytest.param(changes, size, seconds, alone, id=name, marks=pytest.mark.long)
+            for name, changes, size, seconds, alone in [
+                ("few seeds", {"seeds_per_trial": 2}, 2, 2 * 6 / 2 / 3, 6),  # side by side
+                ("many seeds", {"seeds_per_trial": 6}, 2, 6 * 6 / 2 / 3, 2 * 6),
+                ("mesh", {"executor": "mesh", "devices": 2}, 4, 6 / 4, 6),
+                ("mesh with seeds", {"executor": "mesh", "devices": 2, "seeds_per_trial": 5}, 4, 5 * 6 / 4, 5 * 6),
+            ]
+        ),
     ],
-    ids=["queue", "few seeds", "many seeds", "mesh", "mesh with seeds"],
 )
 def test_what_is_measured_is_a_full_chunk(monkeypatch, changes, size, seconds, alone):
     measured, sizes = measured_by(monkeypatch, **changes)

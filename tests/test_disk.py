@@ -59,7 +59,6 @@ def run(kept):
     return json.loads(done.stdout)
 
 
-@pytest.mark.long
 def test_the_next_process_neither_traces_nor_compiles_and_gets_the_same_bits(tmp_path):
     off, first, second = (run(kept) for kept in ("off", tmp_path, tmp_path))
     assert (off["hits"], off["misses"]) == (0, 0)

@@ -75,7 +75,6 @@ def test_models_of_users_lower(model_fn, space):
         assert lowers(queue.job.program(rung).export(*PLATFORMS, place=HERE))
 
 
-@pytest.mark.long
 def test_the_fused_search_lowers():
     space = {name: parameter for name, parameter in ALL_NINE.items() if name not in ("optimizer", "momentum")}
     fused = vtune.fused_search(vtune.MLP, space, digits(), rounds=3, trials=8, epochs=2, progress=False)

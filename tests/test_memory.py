@@ -75,7 +75,6 @@ def large():
     return queue, rows, train(queue, rows, 2)
 
 
-@pytest.mark.long
 def test_512_lanes_are_one_call(large):
     queue, rows, curves = large
     (chunk,) = queue.job.chunks(trainings_of(rows, 2))

@@ -64,7 +64,6 @@ def classes() -> vtune.Study:
 # Results in the user's own units
 
 
-@pytest.mark.long
 def test_the_score_is_the_error_of_the_best_model_on_raw_rows(study):
     assert study.metric == "mse"
     assert study.best_score == pytest.approx(mean_square(study.best_model, study.data.valid), rel=1e-5)
@@ -241,7 +240,7 @@ MODELS = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("x64", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize(("model_fn", "is_partial"), MODELS.values(), ids=MODELS)
 def test_models_of_every_kind_take_raw_rows_and_give_own_units(model_fn, is_partial, x64):
     space = {name: SPACE[name] for name in ("learning_rate", "batch_size")}

@@ -77,8 +77,7 @@ def test_a_zoom_is_told_where_the_starts_lie():
     np.testing.assert_allclose(study.plans.table["point.learning_rate"][:4], 0.99978, rtol=1e-4)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("kind", ["study", "folder"])
+@pytest.mark.parametrize("kind", ["study", pytest.param("folder", marks=pytest.mark.long)])
 def test_an_old_study_gives_its_best_eight(tmp_path, kind):
     old = search(trials=20, folder=tmp_path)
     start = old if kind == "study" else tmp_path

@@ -20,7 +20,7 @@ from vtune.space import sample_points
 from vtune.training.dealer import Dealer
 from vtune.training.trained import trained_module
 from vtune.training.weights import Weights
-from vtune.training.worker import Stopped
+from vtune.training.worker import Stopped, Worker
 
 SPACE = {
     "optimizer": vtune.choice(["momentum", "adam"]),
@@ -180,10 +180,18 @@ def test_what_is_trained_again_can_be_broken_off(deep):
     queue, row, training = deep
     queue.keep_only(())
     (chunk,) = queue.job.chunks([training])
-    calls = iter([False] * 3 + [True])
+    calls = iter([False] * 4 + [True])  # when it is compiled, and after each leg
     with pytest.raises(Stopped):
         queue.workers[0].train(chunk, lambda: next(calls))
     assert {until for _, _, until in queue.weights._lanes} == {1, 2, 3}
+
+
+def test_who_is_told_to_stop_while_a_program_compiles_does_not_train_it(deep, monkeypatch):
+    queue, row, _ = deep
+    (chunk,) = queue.job.chunks([Training((Leg(0, row, 1),))])
+    monkeypatch.setattr(Worker, "_begin", lambda *_: pytest.fail("it trains"))
+    with pytest.raises(Stopped):
+        queue.workers[0].train(chunk, lambda: True)
 
 
 class Stops(Silent):

@@ -76,7 +76,6 @@ def fused_in_float64():
 # One program
 
 
-@pytest.mark.long
 def test_three_rounds_are_one_compiled_program(compiled_and_results):
     assert compiled_and_results[0].count == 1
 

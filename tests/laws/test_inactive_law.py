@@ -45,7 +45,6 @@ def study():
     return search(PER_LAYER)
 
 
-@pytest.mark.long
 def test_all_nine_and_the_optimizer_vary_in_one_search(study):
     assert set(study.trials["optimizer"]) == set(READS)
     assert (study.trials["status"] == "complete").all()

@@ -52,9 +52,8 @@ SPACES = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-@pytest.mark.parametrize("trials", [7, 256, 20_000])
+@pytest.mark.parametrize("trials", [7, *(pytest.param(trials, marks=pytest.mark.long) for trials in (256, 20_000))])
 def test_every_trial_lies_in_exactly_one_cell(space, trials):
     ladder = ladder_of(space, trials)
     for row in sampled_rows(space):
@@ -74,10 +73,10 @@ def test_a_study_knows_the_programs_of_trials_that_the_ladder_does_not_tell_apar
         assert queue.job.rung(row) == queue.job.ladder.rung(row)
 
 
-@pytest.mark.long
 def test_it_is_planned_anew_to_the_same_text():
-    assert ladder_of(SPACE).to_json() == ladder_of(SPACE).to_json()
-    assert json.loads(ladder_of(SPACE).to_json())["version"] == ladder_of(SPACE).version
+    first, second = ladder_of(SPACE), ladder_of(SPACE)
+    assert first.to_json() == second.to_json()
+    assert json.loads(first.to_json())["version"] == first.version
 
 
 @pytest.mark.long

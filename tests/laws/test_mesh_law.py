@@ -71,8 +71,7 @@ def after_fifty_steps():
         return train(queue(data=digits()), *FIFTY_STEPS)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("num_devices", [2, 4])
+@pytest.mark.parametrize("num_devices", [pytest.param(2, marks=pytest.mark.long), 4])
 def test_after_one_epoch_in_float32_they_agree_to_1e_4(num_devices, after_one_epoch):
     curves = train(mesh_of(num_devices), population(19), 1)
     assert curves.keys() == after_one_epoch.keys()

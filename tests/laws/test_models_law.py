@@ -111,7 +111,7 @@ def trained(name):
     return queue, train(queue, case.rows, 1)
 
 
-BRIEF = ["nnx CNN", "linen MLP"]
+BRIEF = ["nnx CNN", "linen MLP", "linen with dropout and batch statistics"]
 """Which models stand for the others where time is short."""
 
 
@@ -122,7 +122,7 @@ def each(marks_of=lambda name: []):
 
 
 @pytest.mark.long
-@each()
+@pytest.mark.parametrize("name", CASES)
 def test_one_epoch_in_float32_equals_a_plain_loop(name):
     queue, curves = trained(name)
     for trial_id, row in enumerate(CASES[name].rows):

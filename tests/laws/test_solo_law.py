@@ -65,8 +65,7 @@ def alone(queue, row, orders, activation="relu", moved_by=None):
     return train_alone(model, hparams, data.train, data.valid, orders), model
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("activation", [pytest.param("relu", marks=pytest.mark.long), "tanh"])
 def test_one_epoch_in_float32_agrees_to_1e_4(activation):
     space = {**SPACE, "activation": activation}
     queue = make_queue(space)
@@ -137,8 +136,7 @@ def by_2_ulp(seed):
     return move
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("optimizer", ["momentum", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["momentum", pytest.param("rmsprop", marks=pytest.mark.long)])
 def test_every_optimizer_agrees_and_shares_the_search_with_the_others(optimizer):
     space = {
         **SPACE,

@@ -61,7 +61,7 @@ class Dealer:
             table: what to expect of a program before it was timed.
             num_rows: of an epoch.
         """
-        self._workers, self._table, self._num_rows, self._program = Counter(places), table, num_rows, program
+        self._places, self._table, self._num_rows, self._program = Counter(places), table, num_rows, program
         self._waiting: dict[Rung, deque[Chunk]] = {}
         self._epochs: dict[Rung, int] = {}  # that wait, kept as counting them anew takes longer than a small chunk
         self._programs: dict[Rung, Program | Timed] = {}
@@ -104,9 +104,9 @@ class Dealer:
         waiting = [rung for rung, chunks in self._waiting.items() if chunks]
         ready = [rung for rung in waiting if self._programs[rung].is_compiled_for(place)]
         foreign = [rung for rung in waiting if not self._is_claimed(rung, place)]
-        unclaimed = [rung for rung in foreign if not any(self._is_claimed(rung, other) for other in self._workers)]
+        unclaimed = [rung for rung in foreign if not any(self._is_claimed(rung, other) for other in self._places)]
         worth_compiling = [rung for rung in foreign if self._work(rung) > self._compile_seconds(rung)]
-        candidates = (unclaimed or ready if self._workers[place] > 1 else ready or unclaimed) or worth_compiling
+        candidates = (unclaimed or ready if self._places[place] > 1 else ready or unclaimed) or worth_compiling
         return max(candidates, key=self._work) if candidates else None
 
     def _is_claimed(self, rung: Rung, place: Place) -> bool:

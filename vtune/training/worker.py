@@ -56,13 +56,15 @@ class Worker:
 
         Args:
             chunk: what to train.
-            is_stopped: asked after each call, also where earlier legs are trained again.
+            is_stopped: asked after compiling and after each call, also where earlier legs are trained again.
 
         Raises:
             Stopped: when told so.
         """
         with float_precision(self.job.data.dtype):
             self.job.program(chunk.rung).on(self.place)
+            if is_stopped():
+                raise Stopped
             begun, started = self._begin(chunk, is_stopped), time.perf_counter()
             trials, curves, diverged_step = slice(len(chunk.trainings)), [], np.empty(0, np.int32)
             for states, part in self._calls(chunk, begun):
