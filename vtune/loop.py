@@ -20,6 +20,7 @@ from vtune.results.store import Held
 from vtune.results.tables import TrialResult
 from vtune.saves import Saves
 from vtune.study import Study
+from vtune.training.devices import compiler_options, kind_of
 
 
 class Steps(NamedTuple):
@@ -46,7 +47,10 @@ def compiled(strategy: Strategy) -> Steps:
         return strategy.ask(sample_key(root), state), strategy.done(state)
 
     steps = Steps(init, ask, strategy.opened, strategy.tell)
-    return Steps(*map(jax.jit, steps)) if strategy.is_traceable else steps
+    if not strategy.is_traceable:
+        return steps
+    options = compiler_options(kind_of(jax.local_devices()[0]))
+    return Steps(*(jax.jit(step, compiler_options=options) for step in steps))
 
 
 @dataclass

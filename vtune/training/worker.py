@@ -15,7 +15,7 @@ from vtune.training.cost import cost_table, epoch_seconds
 from vtune.training.engine import ChunkInputs, Rows
 from vtune.training.job import Job
 from vtune.training.places import Place
-from vtune.training.programs import Program, SeedDraws, seed_draws
+from vtune.training.programs import Program, SeedDraws, drawing
 from vtune.training.weights import Weights
 
 _CALL_SECONDS = 1.0
@@ -218,7 +218,8 @@ class Worker:
         if (seed_index, window) not in self._known_draws:
             count = self.job.signature.epochs_per_call
             numbers = self.job.root, np.int32(seed_index), np.int32(window * count)
-            draws = seed_draws(*self.place.put(numbers), num_rows=self.job.data.num_train, num_epochs=count)
+            draw = drawing(self.place.kind)
+            draws = draw(*self.place.put(numbers), num_rows=self.job.data.num_train, num_epochs=count)
             self._known_draws[seed_index, window] = self.place.put(draws)
             for old in list(self._known_draws)[:-_KEPT_WINDOWS]:
                 del self._known_draws[old]
