@@ -11,7 +11,10 @@ import vtune
 MODULES = [module.name for module in pkgutil.walk_packages(vtune.__path__, "vtune.") if "__main__" not in module.name]
 
 
-@pytest.mark.parametrize("name", MODULES)
+LONG = ["vtune.fused", "vtune.retesting"]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in MODULES])
 def test_examples_run(name):
     results = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert results.failed == 0

@@ -117,6 +117,7 @@ def test_strategies_are_told_nan():
     np.testing.assert_array_equal(np.isnan(np.concatenate(told)), columns.isna().to_numpy())
 
 
+@pytest.mark.long
 def test_a_zoom_goes_on_where_only_some_trials_use_a_parameter():
     study = search(NINE_AND_OPTIMIZER, strategy=vtune.strategies.coarse_to_fine(rounds=3), trials=36)
     assert len(study.trials) == 36

@@ -188,12 +188,14 @@ def test_an_executor_that_is_not_known_is_refused():
         search(executor="pmap")
 
 
+@pytest.mark.long
 def test_a_folder_does_not_go_on_with_the_other_executor(tmp_path):
     search(folder=tmp_path)
     with pytest.raises(ValueError, match="holds a search with executor='mesh', and this one has executor='queue'"):
         search(folder=tmp_path, executor="queue")
 
 
+@pytest.mark.long
 def test_a_search_that_was_stopped_goes_on_to_the_same_bits_on_as_many_devices(tmp_path, study):
     class Stops(Silent):
         def trials_done(self, count, num_diverged, best_score):

@@ -109,6 +109,7 @@ def test_fifty_steps_in_float64_agree_to_1e_9(batch_size):
                     np.testing.assert_allclose(ours, truth, rtol=0, atol=1e-9 * scale, err_msg=f"{row} {name}")
 
 
+@pytest.mark.long
 def test_whole_trainings_at_small_learning_rates_agree_to_1e_3():
     queue = make_queue(SPACE)
     rows, excused = [row for row in population([1e-4, 3e-3]) if row["batch_size"] in (37, 96)], []

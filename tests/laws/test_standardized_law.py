@@ -81,6 +81,7 @@ def test_one_epoch_in_float32_equals_a_loop_on_numbers_standardized_by_hand(kind
         np.testing.assert_allclose(curves[trial_id][:, :columns], truth[:, :columns], rtol=1e-4, err_msg=str(row))
 
 
+@pytest.mark.long
 def test_a_metric_is_in_the_targets_own_units():
     queue = make_queue(SPACE, diabetes(standardize=True))
     curves = train(queue, ROWS, 2)
@@ -150,7 +151,7 @@ def test_the_same_study_has_the_same_bits_on_more_devices():
     np.testing.assert_array_equal(*(study.curves.to_numpy() for study in studies))
 
 
-@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("x64", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_the_best_model_reproduces_its_score_from_raw_rows(x64):
     def check():
         study = vtune.search(vtune.MLP, SMALL, diabetes(standardize=True), **SETTINGS)

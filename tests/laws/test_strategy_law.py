@@ -109,6 +109,12 @@ HELD = {
     ),
     "tiered(population_based(2))": Held("tiered", {"inner": strategies.population_based(2)}, ("mixed",)),
 }
+LONG = {  # others of their kind are tried in a shorter time
+    "babysit(2, look_ahead=3)",
+    "chain(random(), asha(2), grid(), population_based(3))",
+    "population_based(3, 0.4, 0.5)",
+    "tiered(chain(hyperband(), asha()), (4, 3, 2, 1))",
+}
 SAME_FOR_EVERY_KEY = {"babysit", "grid"}
 
 
@@ -145,7 +151,7 @@ def compiled_once(strategy: Strategy) -> Strategy:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param((held, SEARCHES[what]), id=f"{call}, {what}")
+        pytest.param((held, SEARCHES[what]), id=f"{call}, {what}", marks=[pytest.mark.long] * (call in LONG))
         for call, held in HELD.items()
         for what in held.searches
     ],
