@@ -18,7 +18,7 @@ help: ## show this list
 demo: .venv/core ## search 256 networks for handwritten digits, and print the best
 	@$(BIN)/vtune demo $(ARGS)
 
-test: .venv/test ## run the tests, some 10 minutes: make test ARGS="-k ladder", WORKERS=2
+test: .venv/test ## run the tests, all but the long ones: make test ARGS="-k ladder", WORKERS=2
 	$(BIN)/python -m pytest $(SPREAD) -m "not long" $(ARGS)
 
 test-long: .venv/test ## run those that take long: laws in full, benchmarks and experiments in small
