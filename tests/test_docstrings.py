@@ -11,7 +11,7 @@ import vtune
 MODULES = [module.name for module in pkgutil.walk_packages(vtune.__path__, "vtune.") if "__main__" not in module.name]
 
 
-LONG = ["vtune.fused", "vtune.retesting"]
+LONG = ["vtune.fused", "vtune.retesting"]  # whose examples compile the most
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in MODULES])

@@ -231,14 +231,7 @@ def test_standardized_targets_have_scores_in_their_own_units():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "batch_size",
-    [
-        vtune.choice([20, 50]),
-        vtune.integers(30, 70),
-        37,
-    ],
-)
+@pytest.mark.parametrize("batch_size", [vtune.choice([20, 50]), vtune.integers(30, 70), 37])
 def test_batch_sizes_without_a_common_divisor_are_cut_with_rows_of_no_weight(batch_size):
     space = {**SPACE, "batch_size": batch_size}
     fused = fuse(space, rounds=1)

@@ -63,7 +63,7 @@ def compiler_options(kind: DeviceKind) -> dict[str, Any]:
     """Returns what to tell XLA, where the user does not by ``XLA_FLAGS``: LLVM's level of optimization on a CPU.
 
     Level 1 compiles a rung's program in an eighth less time, and its code is as fast (``benchmarks/chunks.py`` prints
-    both); what asks for trials and draws the order of rows, in half the time.
+    both).
     """
     level = "xla_backend_optimization_level"
     return {} if kind.is_accelerator or level in os.environ.get("XLA_FLAGS", "") else {level: 1}

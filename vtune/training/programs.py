@@ -226,13 +226,16 @@ class SeedDraws(NamedTuple):
     orders: Int[Array, "epochs rows"]
 
 
-@partial(jax.jit, static_argnames=("num_rows", "num_epochs"))
+_SIZES = ("num_rows", "num_epochs")
+
+
+@partial(jax.jit, static_argnames=_SIZES)
 def seed_draws(
     root: UInt32[Array, "2"], seed_index: Int[Array, ""], first_epoch: Int[Array, ""], *, num_rows: int, num_epochs: int
 ) -> SeedDraws:
     """Returns what the trials of a seed index share.
 
-    Outside of other programs, ``drawing`` compiles it in half the time.
+    It may be part of another program; where it is one by itself, call what ``drawing`` returns.
 
     Args:
         root: words of the study's root key.
@@ -250,8 +253,8 @@ def seed_draws(
 
 @lru_cache
 def drawing(kind: DeviceKind) -> Callable[..., SeedDraws]:
-    """Returns ``seed_draws``, compiled for devices of a kind; not to be called within another program."""
-    return jax.jit(seed_draws, static_argnames=("num_rows", "num_epochs"), compiler_options=compiler_options(kind))
+    """Returns ``seed_draws`` as a program by itself, compiled as all are for devices of a kind."""
+    return jax.jit(seed_draws, static_argnames=_SIZES, compiler_options=compiler_options(kind))
 
 
 def _abstract_inputs(rung: Rung, signature: Signature) -> ChunkInputs:
