@@ -1,5 +1,7 @@
 """chunk=512: hundreds of lanes in one call on one device, their memory known before they compile."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from tests.laws.population import complete, make_queue, train, trainings_of
 from vtune.data import Data
 from vtune.parameters import choice, integers, loguniform, reverse_loguniform
 from vtune.training import job as job_module
+from vtune.training import programs as programs_module
 from vtune.training.places import OneDevice
 
 LARGE = {
@@ -53,6 +56,7 @@ def test_the_estimate_is_within_a_quarter_of_what_the_compiler_says(space, optio
     needed = told.argument_size_in_bytes + told.output_size_in_bytes + told.temp_size_in_bytes
     needed -= told.alias_size_in_bytes
     assert program.estimated_bytes == pytest.approx(needed, rel=0.25)
+    assert program.estimated_bytes <= program.most_bytes
 
 
 @pytest.mark.long
@@ -66,6 +70,26 @@ def test_the_estimate_holds_for_rows_of_many_numbers_too():
     told = program.memory_analysis(OneDevice(jax.devices()[0]))
     needed = told.argument_size_in_bytes + told.output_size_in_bytes + told.temp_size_in_bytes
     assert program.estimated_bytes == pytest.approx(needed - told.alias_size_in_bytes, rel=0.25)
+    assert program.estimated_bytes <= program.most_bytes
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize(("hidden", "layers"), [(1, 1), (1, 8), (2, 3), (300, 1)])
+def test_no_estimate_is_more_than_the_bound_that_takes_no_trace(hidden, layers, activation):
+    space = {**LARGE, "hidden": hidden, "layers": layers, "activation": activation}
+    queue = make_queue(space, chunk=4)
+    (row,) = complete([{**rows_for(1)[0], "optimizer": "adam", **{n: space[n] for n in ("hidden", "layers")}}])
+    program = queue.job.program(queue.job.ladder.rung({**row, "activation": activation}))
+    assert 0 < program.estimated_bytes <= program.most_bytes < math.inf
+
+
+def test_where_the_bound_fits_nothing_is_traced_to_estimate(monkeypatch):
+    def traced(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(programs_module, "chunk_bytes", traced)
+    queue = make_queue(LARGE, chunk=4)
+    queue.job.refuse_beyond_memory([queue.job.ladder.rung(complete(rows_for(1))[0])], jax.devices()[0])
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ whatever it is padded to, and they are scaled by the true fan-in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -87,6 +88,12 @@ def truncated_normals(key: Key[Array, ""], blocks: Sequence[tuple[int, int]]) ->
     """
     if len(blocks) > _MAX_MATRICES or max(rows for rows, _ in blocks) > _MAX_ROWS:
         raise ValueError(f"{blocks} are more than {_MAX_MATRICES} layers or {_MAX_ROWS} inputs. Write a smaller model.")
+    return _draw(key, tuple(blocks))
+
+
+@partial(jax.jit, static_argnames="blocks")
+def _draw(key: Key[Array, ""], blocks: tuple[tuple[int, int], ...]) -> list[Float[Array, "rows columns"]]:
+    """Draws matrices; traced once for all networks of these padded sizes."""
     high = [matrix * _MAX_ROWS + lax.broadcasted_iota(np.uint32, block, 0) for matrix, block in enumerate(blocks)]
     low = [lax.broadcasted_iota(np.uint32, block, 1) for block in blocks]
     counters = jnp.concatenate([counter.ravel() for counter in (*high, *low)])
@@ -122,15 +129,23 @@ class ElasticLinear(nnx.Module):
             fan_out: true number of outputs.
             is_active: False for a layer that its network does not have: all its weights are zero.
         """
-        rows, columns = draws.shape
-        is_input, is_output = (
-            jnp.arange(size, dtype=jnp.int32) < true for size, true in [(rows, fan_in), (columns, fan_out)]
-        )
-        inside = is_input[:, None] & is_output[None, :] & is_active
-        scale = jnp.sqrt(1 / jnp.asarray(fan_in).astype(draws.dtype))
-        self.kernel = nnx.Param(jnp.where(inside, draws * scale, 0))
-        self.bias = nnx.Param(jnp.zeros(columns, draws.dtype))
+        self.kernel = nnx.Param(_initial_kernel(draws, fan_in, fan_out, is_active))
+        self.bias = nnx.Param(jnp.zeros(draws.shape[1], draws.dtype))
 
     def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
         """Returns ``x @ kernel + bias``."""
         return x @ self.kernel[...] + self.bias[...][None, :]
+
+
+@jax.jit
+def _initial_kernel(
+    draws: Float[Array, "inputs outputs"], fan_in: Size, fan_out: Size, is_active: Bool[Array, ""] | bool
+) -> Float[Array, "inputs outputs"]:
+    """Scales and cuts draws. It is traced once for all layers, and all programs, of the same padded size."""
+    rows, columns = draws.shape
+    is_input, is_output = (
+        jnp.arange(size, dtype=jnp.int32) < true for size, true in [(rows, fan_in), (columns, fan_out)]
+    )
+    inside = is_input[:, None] & is_output[None, :] & is_active
+    scale = jnp.sqrt(1 / jnp.asarray(fan_in).astype(draws.dtype))
+    return jnp.where(inside, draws * scale, 0)

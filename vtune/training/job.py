@@ -98,8 +98,8 @@ class Job:
         """
         held = device_bytes(device)
         for rung in set(rungs):
-            needed = self.program(rung).estimated_bytes
-            if needed > held:
+            program = self.program(rung)
+            if program.most_bytes > held and (needed := program.estimated_bytes) > held:
                 raise ValueError(
                     f"a chunk of {rung.lanes} trials would take about {needed / 2**30:.1f} GiB, but a device has "
                     f"{held / 2**30:.1f} GiB. Write chunk={max(1, rung.lanes * held // (2 * needed))}."

@@ -1,6 +1,7 @@
 """How much memory a chunk takes, estimated before it compiles."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,10 @@ from vtune.training.engine import ChunkInputs
 
 _COPIES = 3
 """Arrays of the weights' size that a step needs beside the lanes: gradients, their sum, and the stepped weights."""
+
+_KEPT_PER_MAC = 8
+"""Numbers kept for the way back for each multiply-add of the way forward, at most: a layer puts out no more than it has
+multiply-adds, and of these numbers little more is kept than what they were before and after the activation."""
 
 
 def chunk_bytes(task: Task, rung: Rung, states: LaneState, inputs: ChunkInputs) -> int:
@@ -31,6 +36,20 @@ def chunk_bytes(task: Task, rung: Rung, states: LaneState, inputs: ChunkInputs) 
     kept, weights = rung.lanes * _kept_bytes(task, rung, states, inputs), num_bytes(states.params)
     held = max(_COPIES * weights, (2 if rung.accumulates else 1) * weights + kept)
     return num_bytes(states) + num_bytes(inputs) + held
+
+
+def most_bytes(rung: Rung, states: LaneState, inputs: ChunkInputs, row_macs: Sequence[int]) -> int:
+    """Returns what ``chunk_bytes`` does not exceed. It takes no trace, and mostly shows that there is room enough.
+
+    Args:
+        rung: sizes and lanes.
+        states: shapes of the lanes.
+        inputs: shapes of what a call is given.
+        row_macs: multiply-adds of one row's forward pass by layer, at the padded sizes.
+    """
+    x = inputs.train.x
+    kept_of_row = (math.prod(x.shape[1:]) + _KEPT_PER_MAC * sum(row_macs)) * x.dtype.itemsize
+    return num_bytes((states, inputs)) + _COPIES * num_bytes(states.params) + rung.lanes * rung.rows * kept_of_row
 
 
 def num_bytes(tree: PyTree) -> int:

@@ -1,6 +1,7 @@
 """Compiled programs: one trace a rung, one compilation a rung and place, kept for the next study."""
 
 import hashlib
+import math
 import re
 import threading
 import time
@@ -21,7 +22,7 @@ from vtune.scaling import Units
 from vtune.training.devices import DeviceKind, compiler_options
 from vtune.training.disk import compiled_before, traced_before
 from vtune.training.engine import ChunkInputs, Engine, Rows
-from vtune.training.memory import chunk_bytes, num_bytes
+from vtune.training.memory import chunk_bytes, most_bytes, num_bytes
 from vtune.training.places import Place
 from vtune.training.shelf import Shelf
 from vtune.training.task import Recipe
@@ -73,6 +74,7 @@ class Program:
     def __init__(self, recipe: Recipe, rung: Rung, signature: Signature):
         """Prepares the program; nothing is traced yet but the shapes of its states."""
         self.rung = rung
+        self._recipe = recipe
         self._engine = Engine(recipe.task(rung.sizes), rung)
         self._inputs = _abstract_inputs(rung, signature)
         self.states: LaneState = jax.eval_shape(self._engine.fresh, self._inputs)
@@ -96,6 +98,12 @@ class Program:
     def estimated_bytes(self) -> int:
         """About how many bytes a call takes, known before anything compiles."""
         return chunk_bytes(self._engine.task, self.rung, self.states, self._inputs)
+
+    @cached_property
+    def most_bytes(self) -> float:
+        """What ``estimated_bytes`` does not exceed, known without a trace; infinite for what declares no sizes."""
+        row_macs = self._recipe.row_macs(self.rung)
+        return math.inf if row_macs is None else float(most_bytes(self.rung, self.states, self._inputs, row_macs))
 
     @property
     def num_compiled(self) -> int:

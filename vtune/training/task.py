@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key, PyTree, Shaped
 
 from vtune.keys import IMPLEMENTATION, Purpose
-from vtune.protocols import RUNNING, Hparams, LaneState, Shapes, Task
+from vtune.protocols import RUNNING, Hparams, LaneState, Rung, Shapes, Task
 from vtune.scaling import Units
 from vtune.training.elastic import Elastic, declared
 from vtune.training.losses import LOSSES, METRICS, Metric, RowLoss
@@ -71,6 +71,13 @@ class Recipe(NamedTuple):
     def elastic(self) -> Elastic | None:
         """What the model declares; None for one that declares nothing."""
         return declared(self.model_fn)
+
+    def row_macs(self, rung: Rung) -> Sequence[int] | None:
+        """Returns multiply-adds of one row's forward pass by layer; None for a model that does not declare them."""
+        if self.elastic is None:
+            return None
+        sizes = {name: value for name, value in (*rung.structure, *rung.sizes) if isinstance(value, int)}
+        return self.elastic.row_macs(sizes, Shapes(self.inputs, self.outputs))
 
     def network(self, sizes: Sequence[tuple[str, int]] = ()) -> Network:
         """Returns the network padded to these elastic sizes, or at its true size where none is given."""
