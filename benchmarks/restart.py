@@ -5,9 +5,10 @@
 A random search of networks of all sizes on the digits is run in three fresh processes, one after the other: one that
 keeps nothing, one that finds an empty folder and fills it, and one that finds it full, with another seed in every
 repeat. Seconds are medians, with the lowest and the highest. *In all* is from the start of the process to the last
-curve, with all imports; *a program* is what tracing, lowering and compiling it takes, or fetching what earlier
-processes made of it, and all threads do so side by side; *programs, s* is for how long any was under way, on any
-device. The three must come to the same bits. Expected time: 8 minutes on 2 cores.
+curve, with all imports; *a program*, of a rung, is what tracing, lowering and compiling it takes, or fetching what
+earlier processes made of it, and all threads do so side by side; *programs, s* is for how long any was under way, on
+any device, also one that asks for trials, splits the data, or draws the order of rows. The three must come to the same
+bits. Expected time: 8 minutes on 2 cores.
 """
 
 import argparse
@@ -39,7 +40,7 @@ class Lap(NamedTuple):
         in_all: seconds from the start of the process.
         search: seconds of the call.
         programs: seconds that each took to be ready.
-        waited: seconds in which any was under way.
+        waited: seconds in which any was under way, of a rung or not.
         traced: how many were traced.
         bits: a digest of all curves.
     """
@@ -77,7 +78,7 @@ def main() -> None:
     compiling = statistics.median(one.waited for one in laps["keeps nothing"])
     fetching = statistics.median(one.waited / len(one.programs) for one in laps["finds a full folder"])
     print(f"\nAll programs are compiled in {compiling:.1f} s (asked: at most {ASKED_TO_COMPILE:g}).")
-    print(f"The next process fetches each in {fetching:.2f} s, some side by side (asked: at most {ASKED_TO_FETCH}).")
+    print(f"The next process fetches all in {fetching:.2f} s for each rung (asked: at most {ASKED_TO_FETCH}).")
     print(f"Same bits in all three: {'yes' if is_same else 'NO'}.")
     if options.json:
         numbers = {name: [one._asdict() for one in some] for name, some in laps.items()}

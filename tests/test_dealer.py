@@ -125,3 +125,34 @@ def test_who_waits_is_told_when_there_is_more():
 def test_the_longest_work_comes_first():
     chunks = chunks_of(1, 5, 2)
     assert dealer_of(chunks).take(OneDevice("first")).rung == chunks[1].rung
+
+
+def test_nothing_is_compiled_ahead_before_every_device_has_something():
+    dealer = dealer_of(chunks_of(3, 3, 3))
+    first = dealer.take(OneDevice("first")).rung
+    assert dealer.take_rung(OneDevice("first")) is None
+    second = dealer.take(OneDevice("second")).rung
+    third = dealer.take_rung(OneDevice("first"))
+    assert len({first, second, third}) == 3
+    assert dealer.take_rung(OneDevice("second")) is None
+
+
+def test_what_is_compiled_ahead_is_dealt_to_its_device_once_it_is_ready():
+    chunks = chunks_of(1, 1)
+    programs = {chunk.rung: FakeProgram(set(), 1e-6, 10.0) for chunk in chunks}
+    dealer = dealer_of(chunks, programs, DEVICES[:1])
+    dealer.take(DEVICES[0])
+    rung = dealer.take_rung(DEVICES[0])
+    assert dealer.take(DEVICES[0]) is None
+    programs[rung].compiled_for.add(DEVICES[0])
+    assert dealer.take(DEVICES[0]).rung == rung
+
+
+def test_what_is_added_later_is_compiled_ahead_too():
+    old, new = chunks_of(1, 1)
+    programs = {chunk.rung: FakeProgram(set(), None, None) for chunk in (old, new)}
+    dealer = dealer_of([old], programs, DEVICES[:1])
+    dealer.take(DEVICES[0])
+    assert dealer.take_rung(DEVICES[0]) is None
+    dealer.add([new])
+    assert dealer.take_rung(DEVICES[0]) == new.rung

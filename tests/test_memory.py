@@ -9,8 +9,8 @@ import pytest
 from tests.laws.population import complete, make_queue, train, trainings_of
 from vtune.data import Data
 from vtune.parameters import choice, integers, loguniform, reverse_loguniform
-from vtune.training import job as job_module
 from vtune.training import programs as programs_module
+from vtune.training import queue as queue_module
 from vtune.training.places import OneDevice
 
 LARGE = {
@@ -89,7 +89,7 @@ def test_where_the_bound_fits_nothing_is_traced_to_estimate(monkeypatch):
 
     monkeypatch.setattr(programs_module, "chunk_bytes", traced)
     queue = make_queue(LARGE, chunk=4)
-    queue.job.refuse_beyond_memory([queue.job.ladder.rung(complete(rows_for(1))[0])], jax.devices()[0])
+    queue.job.refuse_beyond_memory([queue.job.ladder.rung(complete(rows_for(1))[0])], 1 << 40)
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +117,26 @@ def test_within_its_ladder_company_and_order_do_not_matter(large):
 
 def test_a_chunk_that_no_device_can_hold_is_refused_before_it_compiles(monkeypatch):
     queue = make_queue(LARGE, chunk=64)
-    monkeypatch.setattr(job_module, "device_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(queue_module, "device_bytes", lambda _: 1 << 20)
     with pytest.raises(
-        ValueError, match=r"chunk of 64 trials would take about .* GiB, but a device has .* Write chunk="
+        ValueError, match=r"chunk of 64 trials would take about .* GiB, but .* GiB for it\. Write chunk="
     ):
         train(queue, rows_for(2), 1)
+
+
+def test_those_who_work_on_one_device_share_its_memory(monkeypatch):
+    queue, held = make_queue(LARGE, chunk=64), []
+    monkeypatch.setattr(queue_module, "worker_devices", lambda devices: 4 * devices)
+    monkeypatch.setattr(queue_module, "device_bytes", lambda _: 4 << 30)
+    monkeypatch.setattr(type(queue.job), "refuse_beyond_memory", lambda job, rungs, bytes_: held.append(bytes_))
+    train(queue, rows_for(1), 1)
+    assert set(held) == {1 << 30}
+
+
+def test_what_only_the_bound_exceeds_is_not_refused():
+    queue = make_queue(LARGE, chunk=4)
+    rung = queue.job.ladder.rung(complete(rows_for(1))[0])
+    program = queue.job.program(rung)
+    queue.job.refuse_beyond_memory([rung], program.estimated_bytes)
+    with pytest.raises(ValueError, match="Write chunk="):
+        queue.job.refuse_beyond_memory([rung], program.estimated_bytes - 1)

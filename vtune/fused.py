@@ -26,7 +26,7 @@ from vtune.scaling import Units
 from vtune.space import Space, sample_points
 from vtune.strategies.names import factory_of
 from vtune.strategies.zoom import coarse_to_fine
-from vtune.training.devices import kind_of, local_devices
+from vtune.training.devices import device_bytes, kind_of, local_devices
 from vtune.training.engine import ChunkInputs, Engine, Rows
 from vtune.training.job import Job
 from vtune.training.losses import RowLoss
@@ -312,7 +312,7 @@ def fused_search(
     job = parts.job(plan_one(parts, planner, made.max_lanes), np.zeros(2, np.uint32))
     _check_rounds(made, rounds, trials)
     fused = FusedSearch(parts, job, made, int(rounds), int(epochs), math.nan)
-    job.refuse_beyond_memory([fused.rung], device)
+    job.refuse_beyond_memory([fused.rung], device_bytes(device))
     fused = replace(fused, padding=_padding(parts, planner, fused.rung, made.max_lanes))
     with closing(make_progress(progress)) as shown:
         shown.say(fused.describe())

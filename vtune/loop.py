@@ -21,6 +21,7 @@ from vtune.results.tables import TrialResult
 from vtune.saves import Saves
 from vtune.study import Study
 from vtune.training.devices import compiler_options, kind_of
+from vtune.training.disk import kept_for_later
 
 
 class Steps(NamedTuple):
@@ -49,8 +50,9 @@ def compiled(strategy: Strategy) -> Steps:
     steps = Steps(init, ask, strategy.opened, strategy.tell)
     if not strategy.is_traceable:
         return steps
-    options = compiler_options(kind_of(jax.local_devices()[0]))
-    return Steps(*(jax.jit(step, compiler_options=options) for step in steps))
+    kind = kind_of(jax.local_devices()[0])
+    options = compiler_options(kind)
+    return Steps(*(kept_for_later(jax.jit(step, compiler_options=options), kind) for step in steps))
 
 
 @dataclass

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import jax
+
 from vtune.protocols import ChunkResult
 from vtune.training.programs import Program
 from vtune.training.worker import Worker
@@ -34,10 +36,21 @@ def timed() -> Iterator[list[Span]]:
         yield spans
 
 
+_MAKING = ("/jax/core/compile/jaxpr_to_mlir_module_duration", "/jax/core/compile/backend_compile_duration")
+"""What JAX tells of every program: for how long it was lowered, and then compiled or fetched."""
+
+
 @contextmanager
 def prepared() -> Iterator[list[Span]]:
-    """Keeps when programs were traced, lowered and compiled, or fetched from where they are kept."""
+    """Keeps when programs were made ready: those of rungs traced as well, and all others lowered and compiled."""
     spans: list[Span] = []
+
+    def note(event: str, duration_secs: float, **_: Any) -> None:
+        if event in _MAKING and is_open:
+            spans.append((time.perf_counter() - duration_secs, time.perf_counter()))
+
+    is_open = True
+    jax.monitoring.register_event_duration_secs_listener(note)
     on = Program.on
 
     def timing(self: Program, place: Any) -> Any:
@@ -48,8 +61,11 @@ def prepared() -> Iterator[list[Span]]:
         spans.append((begun, time.perf_counter()))
         return compiled
 
-    with _replaced(Program, "on", timing):
-        yield spans
+    try:
+        with _replaced(Program, "on", timing):
+            yield spans
+    finally:
+        is_open = False
 
 
 def covered(spans: Iterable[Span]) -> float:

@@ -12,6 +12,7 @@ from vtune.searching import search
 from vtune.strategies import coarse_to_fine
 from vtune.training.engine import Engine
 from vtune.training.mlp import MLP
+from vtune.training.programs import Program
 
 SPACE = {
     "learning_rate": loguniform(1e-3, 1e-1),
@@ -119,6 +120,36 @@ def test_devices_compile_a_rung_at_most_once_each(first, monkeypatch):
     assert compiled.count <= 2 * len(programs)
     assert study.ladder == first[0].ladder
     assert jax.device_count() >= 3
+
+
+def test_a_worker_alone_has_its_next_program_compiled_while_it_trains(monkeypatch):
+    on, compiling = Program.on, {}
+
+    def watched(program, place):
+        if not program.is_compiled_for(place):
+            compiling.setdefault(program.rung, threading.current_thread())
+        return on(program, place)
+
+    monkeypatch.setattr(Program, "on", watched)
+    with Compilations() as compiled:
+        study = search(MLP, {**SPACE, "hidden": integers(8, 95, log=True)}, trials=48, devices=1, **SETTINGS)
+    assert len(compiling) == len(programs_of(study)) > 1
+    assert len(set(compiling.values())) == 2
+    assert compiled.count <= len(compiling) + 6
+
+
+def test_an_error_while_the_next_program_is_compiled_is_raised(monkeypatch):
+    on, seen = Program.on, []
+
+    def broken(program, place):
+        seen.append(program.rung)
+        if program.rung != seen[0]:
+            raise MemoryError("no room for it")
+        return on(program, place)
+
+    monkeypatch.setattr(Program, "on", broken)
+    with pytest.raises(MemoryError, match="no room for it"):
+        search(MLP, SPACE, trials=48, devices=1, **SETTINGS)
 
 
 def test_the_cores_of_a_cpu_share_what_is_compiled(first):

@@ -339,8 +339,8 @@ def test_inside_another_program_the_rows_are_an_argument(fused):
 
 
 def test_what_does_not_fit_the_memory_is_refused(monkeypatch):
-    monkeypatch.setattr("vtune.training.job.device_bytes", lambda device: 1 << 16)
-    with pytest.raises(ValueError, match=r"a chunk of \d+ trials would take about .* GiB, but a device has"):
+    monkeypatch.setattr("vtune.fused.device_bytes", lambda device: 1 << 16)
+    with pytest.raises(ValueError, match=r"a chunk of \d+ trials would take about .* GiB, but there are"):
         fuse()
 
 

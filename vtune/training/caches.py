@@ -21,13 +21,14 @@ CACHE_VARIABLE = "VTUNE_CACHE"
 ``JAX_ENABLE_COMPILATION_CACHE=false`` is obeyed too."""
 
 COMPILED, TRACED, STAGED = "compiled", "traced", "new-"
-"""Folders of a machine: of compiled programs, of traced ones, and how the name of one begins in which JAX writes."""
+"""Folders of a machine: of compiled programs, of traced ones, and how the name begins of what is still being written, a
+folder by JAX and a file by vtune."""
 
 _MOST_BYTES = 1 << 30
 """Of all that is kept; beyond it, the files that were written longest ago are deleted."""
 
 _STALE_SECONDS = 24 * 3600
-"""Age from which what JAX was writing is taken for what a process that was killed has left."""
+"""Age from which what was being written is taken for what a process that was killed has left."""
 
 
 def folder() -> Path | None:
@@ -79,10 +80,14 @@ def forget_oldest(here: Path) -> None:
         with suppress(OSError):
             file.unlink()
         size -= one
-    for staged in here.glob(f"{STAGED}*"):
+    for staged in here.parent.glob(f"jax-*/{STAGED}*"):
         with suppress(OSError):
-            if time.time() - staged.stat().st_mtime > _STALE_SECONDS:
+            if time.time() - staged.stat().st_mtime <= _STALE_SECONDS:
+                continue
+            if staged.is_dir():
                 shutil.rmtree(staged, ignore_errors=True)
+            else:
+                staged.unlink()
 
 
 def _is_private(here: Path) -> bool:

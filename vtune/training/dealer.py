@@ -42,6 +42,8 @@ class Dealer:
     Where workers share a place, and with it their programs, the rung that nobody has compiled comes first: the others
     train meanwhile, and none is left to wait for it at the end. Who is the first to be given a rung at a place compiles
     it, and nobody else waits for that who could do something else.
+
+    A worker with a place for itself is helped by one who compiles for it while it trains: ``take_rung`` tells what.
     """
 
     def __init__(
@@ -82,9 +84,14 @@ class Dealer:
             self._news.notify_all()
 
     def wait(self, seconds: float) -> None:
-        """Returns when chunks are added, or after so many seconds: what is worth a compilation changes with time."""
+        """Returns when there is news, or after so many seconds: what is worth a compilation changes with time."""
         with self._news:
             self._news.wait(seconds)
+
+    def notify(self) -> None:
+        """Wakes those who wait: something was compiled."""
+        with self._news:
+            self._news.notify_all()
 
     def take(self, place: Place) -> Chunk | None:
         """Returns the next chunk for a place; None where nothing waits that it had better do now.
@@ -100,11 +107,30 @@ class Dealer:
             self._epochs[rung] -= chunk.until - chunk.start
             return chunk
 
+    def take_rung(self, place: Place) -> Rung | None:
+        """Returns what to compile next for a place while its worker trains; None where nothing waits to be compiled.
+
+        It is what no place has, and only once every place has something: else another one would be left without.
+        """
+        with self._lock:
+            has_something = {place for claimed in self._claimed_by.values() for place in claimed}
+            unclaimed = self._unclaimed() if has_something.issuperset(self._places) else []
+            if not unclaimed:
+                return None
+            rung = max(unclaimed, key=self._work)
+            self._claimed_by[rung].add(place)
+            return rung
+
+    def _unclaimed(self) -> list[Rung]:
+        """The rungs that wait, and that no place has compiled or is compiling."""
+        waiting = [rung for rung, chunks in self._waiting.items() if chunks]
+        return [rung for rung in waiting if not any(self._is_claimed(rung, place) for place in self._places)]
+
     def _choose(self, place: Place) -> Rung | None:
         waiting = [rung for rung, chunks in self._waiting.items() if chunks]
         ready = [rung for rung in waiting if self._programs[rung].is_compiled_for(place)]
         foreign = [rung for rung in waiting if not self._is_claimed(rung, place)]
-        unclaimed = [rung for rung in foreign if not any(self._is_claimed(rung, other) for other in self._places)]
+        unclaimed = self._unclaimed()
         worth_compiling = [rung for rung in foreign if self._work(rung) > self._compile_seconds(rung)]
         candidates = (unclaimed or ready if self._places[place] > 1 else ready or unclaimed) or worth_compiling
         return max(candidates, key=self._work) if candidates else None

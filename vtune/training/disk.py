@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import flax
 import jax
@@ -19,6 +19,8 @@ from jaxlib import utils  # pyright: ignore[reportAttributeAccessIssue]  (compil
 
 from vtune.training.caches import COMPILED, STAGED, TRACED, folder, forget_oldest
 from vtune.training.devices import DeviceKind
+
+_Returned = TypeVar("_Returned")
 
 _IDLE = (
     "jax_compilation_cache", "jax_debug_log", "jax_dump", "jax_enable_compilation_cache", "jax_explain", "jax_log_",
@@ -54,6 +56,27 @@ def compiled_before(kind: DeviceKind) -> Iterator[None]:
         yield
     finally:
         _SWITCH.give_back()
+
+
+def kept_for_later(step: Callable[..., _Returned], kind: DeviceKind) -> Callable[..., _Returned]:
+    """Returns a function that does the same, and of which what the first call compiles is kept for later processes.
+
+    Args:
+        step: a jitted function, to be called with arguments of the same shapes and types every time.
+        kind: of the device that it runs on.
+    """
+    is_first = True
+
+    def run(*arguments: Any) -> _Returned:
+        nonlocal is_first
+        if not is_first:
+            return step(*arguments)
+        with compiled_before(kind):
+            returned = step(*arguments)
+        is_first = False
+        return returned
+
+    return run
 
 
 def traced_before(mark: str, trace: Callable[[], jax.export.Exported]) -> jax.export.Exported:

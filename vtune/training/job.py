@@ -12,7 +12,6 @@ from jaxtyping import UInt32
 from vtune.arrays import Part
 from vtune.data import Data
 from vtune.protocols import Chunk, Hparams, Rung, Training
-from vtune.training.devices import Device, device_bytes
 from vtune.training.ladder import Ladder
 from vtune.training.objective import Objective
 from vtune.training.programs import Program, Signature, epochs_per_call, fingerprint, program
@@ -90,19 +89,22 @@ class Job:
         marks = (fingerprint(self.recipe, self.ladder.rung(trial), self.signature) for trial in trials)
         return hashlib.sha256("".join(marks).encode()).hexdigest()[:16]
 
-    def refuse_beyond_memory(self, rungs: Iterable[Rung], device: Device) -> None:
-        """Refuses programs whose lanes do not fit one device.
+    def refuse_beyond_memory(self, rungs: Iterable[Rung], held: int) -> None:
+        """Refuses programs whose lanes do not fit.
+
+        Args:
+            rungs: of them.
+            held: bytes that one call may take.
 
         Raises:
-            ValueError: for chunks that are larger than the device's memory.
+            ValueError: for chunks that are larger.
         """
-        held = device_bytes(device)
         for rung in set(rungs):
             program = self.program(rung)
             if program.most_bytes > held and (needed := program.estimated_bytes) > held:
                 raise ValueError(
-                    f"a chunk of {rung.lanes} trials would take about {needed / 2**30:.1f} GiB, but a device has "
-                    f"{held / 2**30:.1f} GiB. Write chunk={max(1, rung.lanes * held // (2 * needed))}."
+                    f"a chunk of {rung.lanes} trials would take about {needed / 2**30:.1f} GiB, but there are "
+                    f"{held / 2**30:.1f} GiB for it. Write chunk={max(1, rung.lanes * held // (2 * needed))}."
                 )
 
     def describe(self, where: str, num_devices: int) -> str:

@@ -16,8 +16,8 @@ _COPIES = 3
 """Arrays of the weights' size that a step needs beside the lanes: gradients, their sum, and the stepped weights."""
 
 _KEPT_PER_MAC = 8
-"""Numbers kept for the way back for each multiply-add of the way forward, at most: a layer puts out no more than it has
-multiply-adds, and of these numbers little more is kept than what they were before and after the activation."""
+"""Numbers kept for the way back for each multiply-add of the way forward, at most: a layer has no more outputs, and of
+these little more is kept than what they were before and after the activation, and masks of both."""
 
 
 def chunk_bytes(task: Task, rung: Rung, states: LaneState, inputs: ChunkInputs) -> int:

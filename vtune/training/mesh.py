@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vtune.protocols import Chunk, ChunkResult, LaneState, Rung, Training
-from vtune.training.devices import Device, describe, own
+from vtune.training.devices import Device, describe, device_bytes, own
 from vtune.training.job import Job
 from vtune.training.places import DeviceMesh
 from vtune.training.weights import Weights
@@ -65,7 +65,7 @@ class Lockstep:
 
     def _chunks(self, trainings: Sequence[Training]) -> list[Chunk]:
         chunks = self.job.chunks(trainings, parts=self.num_parts)
-        self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), own(self.devices))
+        self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), device_bytes(own(self.devices)))
         return chunks
 
     def describe(self) -> str:

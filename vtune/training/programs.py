@@ -20,7 +20,7 @@ from vtune.keys import Purpose, from_words, seed_key
 from vtune.protocols import LaneState, Rung
 from vtune.scaling import Units
 from vtune.training.devices import DeviceKind, compiler_options
-from vtune.training.disk import compiled_before, traced_before
+from vtune.training.disk import compiled_before, kept_for_later, traced_before
 from vtune.training.engine import ChunkInputs, Engine, Rows
 from vtune.training.memory import chunk_bytes, most_bytes, num_bytes
 from vtune.training.places import Place
@@ -234,10 +234,7 @@ class SeedDraws(NamedTuple):
     orders: Int[Array, "epochs rows"]
 
 
-_SIZES = ("num_rows", "num_epochs")
-
-
-@partial(jax.jit, static_argnames=_SIZES)
+@partial(jax.jit, static_argnames=("num_rows", "num_epochs"))
 def seed_draws(
     root: UInt32[Array, "2"], seed_index: Int[Array, ""], first_epoch: Int[Array, ""], *, num_rows: int, num_epochs: int
 ) -> SeedDraws:
@@ -260,9 +257,10 @@ def seed_draws(
 
 
 @lru_cache
-def drawing(kind: DeviceKind) -> Callable[..., SeedDraws]:
-    """Returns ``seed_draws`` as a program by itself, compiled as all are for devices of a kind."""
-    return jax.jit(seed_draws, static_argnames=_SIZES, compiler_options=compiler_options(kind))
+def drawing(kind: DeviceKind, num_rows: int, num_epochs: int) -> Callable[..., SeedDraws]:
+    """Returns ``seed_draws`` for these sizes as a program by itself, compiled as all are for devices of a kind."""
+    draw = partial(seed_draws, num_rows=num_rows, num_epochs=num_epochs)
+    return kept_for_later(jax.jit(draw, compiler_options=compiler_options(kind)), kind)
 
 
 def _abstract_inputs(rung: Rung, signature: Signature) -> ChunkInputs:

@@ -1,7 +1,8 @@
 """The chunk queue: every worker, a thread, takes the next chunk and calls the one-device program of its rung.
 
-Workers wait for nobody, and every chunk is the same program on the same numbers wherever and whenever it runs. So the
-bits do not depend on how many devices there are or on how the chunks were dealt.
+Workers wait for nobody, and whoever has a device for itself has the next program compiled meanwhile. Every chunk is the
+same program on the same numbers wherever and whenever it runs. So the bits do not depend on how many devices there are
+or on how the chunks were dealt.
 """
 
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 from vtune.protocols import Chunk, ChunkResult, LaneState, Rung, Training
 from vtune.training.cost import cost_table
 from vtune.training.dealer import Dealer
-from vtune.training.devices import Device, describe, kind_of, worker_devices
+from vtune.training.devices import Device, describe, device_bytes, kind_of, worker_devices
 from vtune.training.job import Job
 from vtune.training.places import OneDevice
 from vtune.training.weights import Weights
@@ -49,7 +50,9 @@ class ChunkQueue:
         places = [worker.place for worker in self.workers]
         dealer = Dealer(chunks, places, self.job.program, table, self.job.data.num_train)
         results, stop, num_open = SimpleQueue(), threading.Event(), len(chunks)
-        threads = [threading.Thread(target=_work, args=(w, dealer, results, stop), daemon=True) for w in self.workers]
+        alone = [worker for worker in self.workers if places.count(worker.place) == 1]
+        tasks = [*((_work, worker) for worker in self.workers), *((_compile_ahead, worker) for worker in alone)]
+        threads = [threading.Thread(target=do, args=(who, dealer, results, stop), daemon=True) for do, who in tasks]
         try:
             for thread in threads:
                 thread.start()
@@ -78,7 +81,7 @@ class ChunkQueue:
 
     def describe(self) -> str:
         """Returns the plan in one line."""
-        return self.job.describe(describe(self.devices), len(self.devices))
+        return self.job.describe(describe(self.devices), self.num_parallel)
 
     @property
     def num_parallel(self) -> int:
@@ -92,8 +95,13 @@ class ChunkQueue:
 
     def _chunks(self, trainings: Sequence[Training]) -> list[Chunk]:
         chunks = self.job.chunks(trainings)
-        self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), self.devices[0])
+        self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), self._bytes_of_a_worker)
         return chunks
+
+    @cached_property
+    def _bytes_of_a_worker(self) -> int:
+        """Of memory: of a device that several work on, each has a share."""
+        return device_bytes(self.devices[0]) * len(self.devices) // len(self.workers)
 
     @cached_property
     def weights(self) -> Weights:
@@ -118,4 +126,18 @@ def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threa
     except Stopped:
         pass
     except BaseException as error:  # whatever it is, it is raised again where the plan was asked for
+        results.put(error)
+
+
+def _compile_ahead(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threading.Event) -> None:
+    """Compiles what a worker will need while it trains, until told to stop."""
+    try:
+        while not stop.is_set():
+            rung = dealer.take_rung(worker.place)
+            if rung is None:
+                dealer.wait(_IDLE_SECONDS)
+                continue
+            worker.prepare(rung)
+            dealer.notify()
+    except BaseException as error:  # as in _work
         results.put(error)

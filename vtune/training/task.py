@@ -76,8 +76,8 @@ class Recipe(NamedTuple):
         """Returns multiply-adds of one row's forward pass by layer; None for a model that does not declare them."""
         if self.elastic is None:
             return None
-        sizes = {name: value for name, value in (*rung.structure, *rung.sizes) if isinstance(value, int)}
-        return self.elastic.row_macs(sizes, Shapes(self.inputs, self.outputs))
+        whole = {name: value for name, value in rung.structure if type(value) is int}  # sizes that are constants there
+        return self.elastic.row_macs(whole | dict(rung.sizes), Shapes(self.inputs, self.outputs))
 
     def network(self, sizes: Sequence[tuple[str, int]] = ()) -> Network:
         """Returns the network padded to these elastic sizes, or at its true size where none is given."""

@@ -51,6 +51,11 @@ class Worker:
     job: Job
     weights: Weights
 
+    def prepare(self, rung: Rung) -> None:
+        """Compiles the program of a rung for this place, if it is not compiled yet."""
+        with float_precision(self.job.data.dtype):
+            self.job.program(rung).on(self.place)
+
     def train(self, chunk: Chunk, is_stopped: Callable[[], bool] = _never) -> ChunkResult:
         """Trains a chunk to its budget, or until patience with all its trainings ran out.
 
@@ -61,8 +66,8 @@ class Worker:
         Raises:
             Stopped: when told so.
         """
+        self.prepare(chunk.rung)
         with float_precision(self.job.data.dtype):
-            self.job.program(chunk.rung).on(self.place)
             if is_stopped():
                 raise Stopped
             begun, started = self._begin(chunk, is_stopped), time.perf_counter()
@@ -218,8 +223,7 @@ class Worker:
         if (seed_index, window) not in self._known_draws:
             count = self.job.signature.epochs_per_call
             numbers = self.job.root, np.int32(seed_index), np.int32(window * count)
-            draw = drawing(self.place.kind)
-            draws = draw(*self.place.put(numbers), num_rows=self.job.data.num_train, num_epochs=count)
+            draws = drawing(self.place.kind, self.job.data.num_train, count)(*self.place.put(numbers))
             self._known_draws[seed_index, window] = self.place.put(draws)
             for old in list(self._known_draws)[:-_KEPT_WINDOWS]:
                 del self._known_draws[old]
