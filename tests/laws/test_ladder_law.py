@@ -30,9 +30,13 @@ SPACE = {
 }
 
 
-def ladder_of(space, trials=256, kind=CPU, chunk="auto", num_rows=1078):
-    whole = Space.of({**DEFAULTS, **space})
-    planner = Planner(whole, (), SHAPES, num_rows, trials, 20, kind, "float32", chunk)
+def planner_of(space, trials=256, kind=CPU, chunk="auto", num_rows=1078, structural=()):
+    return Planner(Space.of({**DEFAULTS, **space}), structural, SHAPES, num_rows, trials, 20, kind, "float32", chunk)
+
+
+def ladder_of(space, *args, **options):
+    planner = planner_of(space, *args, **options)
+    whole = planner.space
     return planner.plan_elastic(MLP.elastic, [member for name in MLP.elastic.names for member in whole.members(name)])
 
 
@@ -92,6 +96,21 @@ def test_neither_devices_nor_what_was_trained_change_it():
 def test_more_trials_buy_more_rungs():
     counts = [len(ladder_of(SPACE, trials).cells) for trials in (8, 256, 100_000)]
     assert counts[0] < counts[1] < counts[2]
+
+
+@pytest.mark.parametrize(("trials", "share"), [(1, 1.0), (3, 1.0), (3, 0.5), (200, 0.01), (5000, 0.3)])
+def test_the_programs_expected_are_those_that_trials_are_drawn_for(trials, share):
+    planner = planner_of({**SPACE, "activation": choice(["relu", "tanh", "gelu"])}, trials, structural=("activation",))
+    numbers = np.random.default_rng(1)
+    used = [len(set(numbers.integers(3, size=numbers.binomial(trials, share)))) for _ in range(2000)]
+    assert planner.expected_programs(share) == pytest.approx(np.mean(used), abs=4 * np.std(used) / 2000**0.5 + 1e-9)
+
+
+def test_what_fills_no_chunk_is_planned_with_the_lanes_it_leaves_empty():
+    alone, among = (planner_of(SPACE, trials=4, chunk=chunk) for chunk in (4, 512))
+    seconds = [planner.plan_elastic(MLP.elastic, ["hidden", "layers"]).expected_seconds for planner in (alone, among)]
+    compiling = alone.table.compile_seconds
+    assert seconds[1] - compiling > 80 * (seconds[0] - compiling)  # 512 lanes where 4 and, at random, a few more do
 
 
 def test_a_single_size_is_a_constant_of_the_program():

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from vtune.training.devices import DeviceKind
 
-VERSION = 4
+VERSION = 5
 """Changes whenever a number below does, or what is made of them; recorded with every ladder."""
 
 

@@ -90,8 +90,11 @@ class Planner:
         """Returns the cheapest of some ways to cut batches, each with the cheapest way to split the sizes.
 
         Every elastic range is cut into intervals, and the cells are their products; where a range is cut may differ
-        from cell to cell. More cells waste less on padding and cost a compilation each. The optimum over all such
-        splits is found by dynamic programming, one elastic hyperparameter inside the other.
+        from cell to cell. More cells waste less on padding and cost a compilation each; a program is paid for as far as
+        trials are expected to need it, and so are the lanes that its last chunk leaves empty. How evenly workers share
+        the chunks is left out, as their number may not decide bits, and so is measuring on validation rows, which takes
+        a small part of what training does in every plan alike. The optimum over all such splits is found by dynamic
+        programming, one elastic hyperparameter inside the other.
 
         Args:
             elastic: what the model declares.
@@ -202,6 +205,13 @@ class Planner:
         """How many constants a program may be compiled for."""
         levels = [self.space.levels_of(name) for name in self.structural]
         return math.prod(self.trials if values is None else len(values) for values in levels)
+
+    def expected_programs(self, share: float) -> float:
+        """Returns how many programs are used for sizes that such a share of the trials has.
+
+        There is one for each structure that a trial is drawn with; all are taken to be as likely.
+        """
+        return self.num_structures * (1 - (1 - share / self.num_structures) ** self.trials)
 
     def lanes(self, num_weights: int, expected_trials: float) -> int:
         """Returns the lanes of a chunk of networks with so many weights, of which so many trials are expected."""
@@ -314,8 +324,7 @@ class _Group:
         """Cuts the ranges that ``box`` does not hold yet; ``best[end]`` is the cheapest way up to step ``end``."""
         planner = self.planner
         if len(box) == len(self._names):
-            seconds = self._lane_seconds(box) * planner.trials * share
-            return seconds + planner.table.compile_seconds * planner.num_structures, [(box, share)]
+            return self._box_seconds(box, share), [(box, share)]
         name = self._names[len(box)]
         lowest, used = int(planner.space.support(name)[0]), self._share_used(name, box)
         steps = self._steps[name] if used else [lowest]
@@ -331,6 +340,30 @@ class _Group:
             best.append(min(options, key=lambda option: option[0]))
         return best[-1]
 
+    def _box_seconds(self, box: _Box, share: float) -> float:
+        """Seconds of the trials in a box, of which there is such a share, with the programs that they need."""
+        planner = self.planner
+        programs = planner.expected_programs(share)
+        if not programs:
+            return 0.0
+        lanes, trials = self._lanes(box, share), planner.trials * share / programs
+        computed = max(lanes, trials + (lanes - 1) / 2)  # the last chunk is half empty
+        return programs * (self._lane_seconds(box) * computed + planner.table.compile_seconds)
+
+    def _lanes(self, box: _Box, share: float) -> int:
+        num_weights = self._weights_of(*(high for _, high in box))
+        return self.planner.lanes(num_weights, self.planner.trials * share / self.planner.num_structures)
+
+    @cached_property
+    def _weights_of(self) -> Callable[..., int]:
+        """From sizes to the weights of a network: about as many as the multiply-adds of a row."""
+
+        @cache
+        def weights_of(*sizes: int) -> int:
+            return sum(self.elastic.row_macs(dict(zip(self._names, sizes, strict=True)), self.planner.shapes))
+
+        return weights_of
+
     def _share_used(self, name: str, box: _Box) -> float:
         """The share of a box's trials that have the layer which a size belongs to."""
         layer = self.planner.space.layer_of.get(name)
@@ -341,9 +374,7 @@ class _Group:
     def _cell(self, box: _Box, share: float) -> Cell:
         low = {name: low for name, (low, _) in zip(self._names, box, strict=True)}
         high = {name: high for name, (_, high) in zip(self._names, box, strict=True)}
-        num_weights = sum(self.elastic.row_macs(high, self.planner.shapes))
-        lanes = self.planner.lanes(num_weights, self.planner.trials * share / self.planner.num_structures)
-        return self.planner.cell(low, high, self.rows, self.is_shared, self.batch_sizes, lanes)
+        return self.planner.cell(low, high, self.rows, self.is_shared, self.batch_sizes, self._lanes(box, share))
 
 
 def padded_sizes(space: Space, name: str, most: int = _MAX_STEPS) -> list[int]:
