@@ -1,6 +1,6 @@
 """How close does a search come to what the machine could do, and where does the rest of the time go?
 
-    python benchmarks/roofline.py            # 3 to 6 minutes on two cores
+    python benchmarks/roofline.py            # 5 to 8 minutes on two cores
     python benchmarks/roofline.py --quick    # half a minute
 
 Useful floating-point operations count true sizes only: per row and epoch 4 for a weight of the first layer (no gradient
@@ -16,21 +16,34 @@ these products are by themselves, layer by layer, batched over as many lanes and
 peak; ``in products``, what they take at that rate, of the time in which workers train or evaluate; and ``at work``, the
 latter by the warm time: the rest is set-up, queue and waiting for the last chunk. ``products alone`` is the product of
 the first two: the share of programs that do nothing but these products, all the time.
+
+The third table takes the same search apart by rung: useful operations for each second in which a worker had a chunk of
+it, and how much of what its products compute is of true sizes. The last is of two more searches, with a folder that
+keeps the results, the first with nothing compiled: where the time of all workers goes. ``queue`` is all that is left:
+waiting for a chunk, for the last one of others, and what follows it; ``storing`` is done beside, by the search's own
+thread.
 """
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import jax
+
 import vtune
 from measuring.machine import bandwidth, machine, peak_flops
-from measuring.products import outlook_of, products_of
+from measuring.products import Products, outlook_of, products_of
+from measuring.shares import watched
 from measuring.work import MIXED, useful_flops
 from measuring.workers import recorded
+from vtune.protocols import ChunkResult, Rung
+from vtune.training.caches import nothing_kept
+from vtune.training.programs import SHELF
 
 EPOCHS = 10
 RATES = {"learning_rate": vtune.loguniform(1e-4, 1e-1)}
@@ -44,6 +57,26 @@ class Case(NamedTuple):
     space: Mapping[str, Any]
     trials: int
     asked: float | None = None
+
+
+class OfRung(NamedTuple):
+    """What one rung came to in a search.
+
+    Attributes:
+        name: its padded sizes.
+        trials: of it.
+        chunks: of it.
+        working: seconds in which workers trained these, summed.
+        flops: useful ones.
+        made: operations of all matrix products of the training.
+    """
+
+    name: str
+    trials: int
+    chunks: int
+    working: float
+    flops: float
+    made: float
 
 
 class Lap(NamedTuple):
@@ -60,6 +93,7 @@ class Lap(NamedTuple):
         compiling: seconds that its programs once took to be traced, lowered and compiled, summed, some side by side.
         made: operations of all matrix products of the training, padding and idle lanes included.
         multiplying: seconds that these would take by themselves, summed over workers.
+        rungs: those in use.
     """
 
     seconds: float
@@ -72,6 +106,7 @@ class Lap(NamedTuple):
     compiling: float
     made: float
     multiplying: float
+    rungs: Sequence["OfRung"] = ()
 
     @property
     def share(self) -> float:
@@ -97,24 +132,21 @@ CASES = [
 ]
 
 
+def search(case: Case, epochs: int, seed: int, folder: str | None = None) -> vtune.Study:
+    """Searches at random."""
+    settings = {"trials": case.trials, "epochs": epochs, "seed": seed, "folder": folder}
+    return vtune.search(vtune.MLP, case.space, strategy="random", finalists=0, progress=False, **settings)
+
+
 def run(case: Case, epochs: int, seed: int) -> Lap:
     """Searches at random, and returns what that came to."""
     before = peak_flops()
     with recorded() as results:
         started = time.perf_counter()
-        study = vtune.search(
-            vtune.MLP,
-            case.space,
-            strategy="random",
-            trials=case.trials,
-            epochs=epochs,
-            finalists=0,
-            seed=seed,
-            progress=False,
-        )
+        study = search(case, epochs, seed)
         seconds = time.perf_counter() - started
-    rungs, outlook = {result.chunk.rung for result in results}, outlook_of(study)
-    products = [products_of(outlook, result) for result in results]
+    outlook = outlook_of(study)
+    rungs, products = {result.chunk.rung for result in results}, [products_of(outlook, result) for result in results]
     lanes = sum(result.chunk.rung.lanes for result in results)
     return Lap(
         seconds,
@@ -127,6 +159,22 @@ def run(case: Case, epochs: int, seed: int) -> Lap:
         sum(study.job.program(rung).compile_seconds or 0.0 for rung in rungs),
         sum(made.flops for made in products),
         sum(made.seconds for made in products),
+        [of_rung(study, rung, results, products) for rung in sorted(rungs, key=lambda rung: rung.sizes)],
+    )
+
+
+def of_rung(study: vtune.Study, rung: Rung, results: Sequence[ChunkResult], products: Sequence[Products]) -> OfRung:
+    """Returns what one rung came to."""
+    chunks = [(result, made) for result, made in zip(results, products, strict=True) if result.chunk.rung == rung]
+    hparams = [training.hparams for result, _ in chunks for training in result.chunk.trainings]
+    epochs = results[0].chunk.until
+    return OfRung(
+        ", ".join(f"{name} {size}" for name, size in rung.sizes) or "one size",
+        len(hparams),
+        len(chunks),
+        sum(result.seconds for result, _ in chunks),
+        sum(useful_flops(one, study.data, epochs) for one in hparams),
+        sum(made.flops for _, made in chunks),
     )
 
 
@@ -151,6 +199,34 @@ def told_factors(case: Case, warm: Sequence[Lap]) -> str:
     return f"| {case.name} | {case.trials} | {' | '.join(f'{share:.0%}' for share in shares)} |"
 
 
+def told_rungs(case: Case, warm: Sequence[Lap]) -> list[str]:
+    """Returns rows of the third table."""
+    lap = sorted(warm, key=lambda lap: lap.share)[len(warm) // 2]
+    return [
+        f"| {case.name} | {case.trials} | {rung.name} | {rung.trials} | {rung.chunks} | {rung.working:.2f} "
+        f"| {rung.flops / rung.working / 1e9:.0f} | {rung.flops / rung.made:.0%} |"
+        for rung in lap.rungs
+    ]
+
+
+def told_shares(case: Case, epochs: int) -> list[str]:
+    """Searches twice, in a folder, the first time with nothing compiled; returns the rows of the last table."""
+    SHELF.clear()
+    jax.clear_caches()
+    rows = []
+    for name, seed in (("cold", 101), ("warm", 102)):
+        with tempfile.TemporaryDirectory() as folder, watched() as watch:
+            study = search(case, epochs, seed, folder=folder)
+            shares = watch.shares(study)
+        whole = sum(shares) - shares.storing
+        rows.append(
+            f"| {case.name} | {case.trials} | {name} | {whole / study.executor.num_parallel:.2f} "
+            f"| {' | '.join(f'{seconds / whole:.1%}' for seconds in shares[:-1])} "
+            f"| {shares.storing * study.executor.num_parallel / whole:.1%} |"
+        )
+    return rows
+
+
 def main() -> None:
     """Prints a row a search."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -158,27 +234,43 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small searches, to see that it runs")
     parser.add_argument("--json", type=Path, help="where to write all numbers")
     options = parser.parse_args()
+    with nothing_kept():  # compiling is measured too
+        tables(options)
+
+
+def tables(options: argparse.Namespace) -> None:
+    """Measures, and prints as it goes."""
     cases = [case._replace(trials=8, asked=None) for case in CASES[:2]] if options.quick else CASES
     epochs, repeats = (2, 1) if options.quick else (EPOCHS, options.repeats)
     vtune.search(vtune.MLP, RATES, trials=1, epochs=1, progress=False)  # starts JAX
-    print(f"{machine()}; memory {bandwidth() / 1e9:.0f} GB/s\n")
+    print(here := f"{machine()}; memory {bandwidth() / 1e9:.0f} GB/s", end="\n\n")
     print(
         "| search | trials | programs | cold, s | compiling, s | warm, s | useful GFLOP/s | peak GFLOP/s "
         "| share of the peak | asked | filled |"
     )
     print("|---" * 11 + "|")
-    rows, factors = [], []
+    rows, factors, rungs = [], [], []
     for case in cases:
         cold = run(case, epochs, seed=0)
         warm = [run(case, epochs, seed) for seed in range(1, 1 + repeats)]
         print(told(case, cold, warm), flush=True)
         factors.append(told_factors(case, warm))
+        rungs += told_rungs(case, warm)
         laps = {"cold": cold._asdict(), "warm": [lap._asdict() for lap in warm]}
         rows.append({"search": case.name, "trials": case.trials, **laps})
     print("\n| search | trials | true sizes | product rate | in products | at work | products alone |")
     print("|---" * 7 + "|", *factors, sep="\n")
+    print(
+        "\n| search | trials | rung | its trials | chunks | worker seconds | useful GFLOP/s of a worker | true sizes |"
+    )
+    print("|---" * 8 + "|", *rungs, sep="\n")
+    print(
+        "\n| search | trials | run | seconds | set-up | tracing | compiling | training | evaluating | queue | storing |"
+    )
+    print("|---" * 11 + "|", *told_shares(cases[-2], epochs), sep="\n")
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        everything = {"machine": here, "searches": rows}
+        options.json.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

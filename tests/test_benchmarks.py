@@ -79,9 +79,9 @@ def test_the_strategies_benchmark_compares_all_of_them_with_random_search():
     assert "coarse_to_fine, 8 trainings: better on" in told
 
 
-def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful():
-    first, second = quick("roofline").split("\n\n")[1:]
-    rows, factors = ([line.strip("| ").split(" | ") for line in part.splitlines()[2:]] for part in (first, second))
+def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful(tmp_path):
+    parts = quick("roofline", "--json", str(tmp_path / "all.json")).split("\n\n")[1:]
+    rows, factors, rungs, spent = ([line.strip("| ").split(" | ") for line in part.splitlines()[2:]] for part in parts)
     for table in (rows, factors):
         assert [row[0] for row in table] == ["hidden 128, 2 layers, batch 128", "mixed"]
     for _, _, programs, cold, compiling, warm, useful, peak, share, _, filled in rows:
@@ -96,6 +96,22 @@ def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful():
         assert 0 < in_products
         assert 0 < at_work <= 1
         assert true_sizes * product_rate == pytest.approx(products_alone, abs=0.011)
+    assert [row[0] for row in rungs] == ["hidden 128, 2 layers, batch 128", "mixed"]
+    for _, trials, rung, of_rung, chunks, seconds, useful, true_sizes in rungs:
+        assert trials == of_rung == "8"
+        assert rung in ("one size", "hidden 256, layers 4")
+        assert min(int(chunks), float(seconds), int(useful), int(true_sizes.strip("%"))) > 0
+    assert [row[2] for row in spent] == ["cold", "warm"]
+    for _, _, run, seconds, *parts in spent:
+        *of_workers, storing = (float(part.strip("%")) for part in parts)
+        set_up, tracing, compiling, training, evaluating, queue = of_workers
+        assert float(seconds) > 0
+        assert sum(of_workers) == pytest.approx(100, abs=0.4)
+        assert min(set_up, training, evaluating, queue, storing) > 0
+        assert (min(tracing, compiling) > 0) if run == "cold" else (tracing == compiling == 0)
+    kept = json.loads((tmp_path / "all.json").read_text())
+    assert [len(search["warm"]) for search in kept["searches"]] == [1, 1]
+    assert "cores" in kept["machine"]
 
 
 def test_the_share_of_the_peak_is_taken_apart_without_a_rest(benchmark):

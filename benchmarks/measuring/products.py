@@ -95,7 +95,7 @@ def seconds_of(layer: Layer) -> float:
     given = [jax.device_put(tuple(map(jnp.zeros, shapes)), device) for device in worker_devices(local_devices())]
 
     def measured(turns: int) -> float:
-        return _side_by_side(lambda arguments: step(*arguments, turns, is_first=layer.is_first), given)
+        return side_by_side(lambda arguments: step(*arguments, turns, is_first=layer.is_first), given)
 
     turns = 1
     measured(turns)  # compiles
@@ -120,7 +120,7 @@ def _turns(
     return lax.fori_loop(0, number, turn, (x, kernel))
 
 
-def _side_by_side(call: Callable[[Any], Any], given: Sequence[Any]) -> float:
+def side_by_side(call: Callable[[Any], Any], given: Sequence[Any]) -> float:
     """Returns the seconds of a call, of as many at the same time as there are arguments."""
     gate = threading.Barrier(len(given))
 

@@ -36,8 +36,25 @@ def timed() -> Iterator[list[Span]]:
         yield spans
 
 
-_MAKING = ("/jax/core/compile/jaxpr_to_mlir_module_duration", "/jax/core/compile/backend_compile_duration")
+LOWERING = "/jax/core/compile/jaxpr_to_mlir_module_duration"
+COMPILING = "/jax/core/compile/backend_compile_duration"
 """What JAX tells of every program: for how long it was lowered, and then compiled or fetched."""
+
+
+@contextmanager
+def heard(note: Callable[[str, float], None]) -> Iterator[None]:
+    """Hears what JAX tells of its durations, in the thread that took so long."""
+    is_open = True
+
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
+        if is_open:
+            note(event, duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield
+    finally:
+        is_open = False
 
 
 @contextmanager
@@ -45,13 +62,11 @@ def prepared() -> Iterator[list[Span]]:
     """Keeps when programs were made ready: those of rungs traced as well, and all others lowered and compiled."""
     spans: list[Span] = []
 
-    def note(event: str, duration_secs: float, **_: Any) -> None:
-        if event in _MAKING and is_open:
-            spans.append((time.perf_counter() - duration_secs, time.perf_counter()))
-
-    is_open = True
-    jax.monitoring.register_event_duration_secs_listener(note)
     on = Program.on
+
+    def note(event: str, seconds: float) -> None:
+        if event in (LOWERING, COMPILING):
+            spans.append((time.perf_counter() - seconds, time.perf_counter()))
 
     def timing(self: Program, place: Any) -> Any:
         if self.is_compiled_for(place):
@@ -61,11 +76,8 @@ def prepared() -> Iterator[list[Span]]:
         spans.append((begun, time.perf_counter()))
         return compiled
 
-    try:
-        with _replaced(Program, "on", timing):
-            yield spans
-    finally:
-        is_open = False
+    with replaced(Program, "on", timing), heard(note):
+        yield spans
 
 
 def covered(spans: Iterable[Span]) -> float:
@@ -91,12 +103,12 @@ def _watched(see: Callable[[ChunkResult], None]) -> Iterator[None]:
         see(result)
         return result
 
-    with _replaced(Worker, "train", watching):
+    with replaced(Worker, "train", watching):
         yield
 
 
 @contextmanager
-def _replaced(owner: type, name: str, by: Callable[..., Any]) -> Iterator[None]:
+def replaced(owner: type, name: str, by: Callable[..., Any]) -> Iterator[None]:
     """Puts a function in place of a method, for a time."""
     method = getattr(owner, name)
     setattr(owner, name, by)

@@ -122,7 +122,7 @@ class Engine:
             states, curves = carry
             order = inputs.orders[lax.rem(first_epoch + offset, jnp.int32(inputs.orders.shape[0]))]
             states, train_loss = self._train_epoch(states, inputs, key, order)
-            measured = self._validate(states, inputs)
+            measured = self.validate(states, inputs)
             states, row = jax.vmap(_close_epoch)(states, train_loss, measured)
             return states, lax.dynamic_update_index_in_dim(curves, row, offset, axis=1)
 
@@ -233,7 +233,7 @@ class Engine:
         """Micro-batches in a mini-batch."""
         return _quotient(batch_size + self.rung.rows - 1, self.rung.rows)
 
-    def _validate(self, states: LaneState, inputs: ChunkInputs) -> Float[Array, "lanes metrics"]:
+    def validate(self, states: LaneState, inputs: ChunkInputs) -> Float[Array, "lanes metrics"]:
         """The means of loss and metrics over the validation rows, some rows at a time to bound the memory."""
         num_rows = inputs.valid.x.shape[0]
         rows = min(num_rows, VALIDATION_ROWS)

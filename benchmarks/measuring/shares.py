@@ -1,0 +1,137 @@
+"""Where the time of a search goes: what is traced, compiled, trained, evaluated, waited for and stored."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import jax
+
+from measuring.products import side_by_side
+from measuring.workers import COMPILING, heard, recorded, replaced
+from vtune.protocols import Chunk, ChunkResult
+from vtune.saves import Saves
+from vtune.study import Study
+from vtune.training.devices import compiler_options
+from vtune.training.engine import Engine
+from vtune.training.programs import Program
+from vtune.training.queue import ChunkQueue
+
+_TURNS = 20
+
+
+class Shares(NamedTuple):
+    """Seconds of all workers together, from the call of a search to its return.
+
+    Attributes:
+        setting_up: before they are given anything: checks, looking into the model, planning, the first trials.
+        tracing: and lowering, or fetching what was traced.
+        compiling: or fetching what was compiled, of whatever program.
+        training: without the next.
+        evaluating: on validation rows, as it takes by itself, with all workers busy.
+        queueing: what is left: waiting for a chunk or for the last one of others, and what follows the last.
+        storing: of the search's own thread, which writes while the workers go on: part of none of the above.
+    """
+
+    setting_up: float
+    tracing: float
+    compiling: float
+    training: float
+    evaluating: float
+    queueing: float
+    storing: float
+
+
+class Watch:
+    """What is seen of one search while it runs."""
+
+    def __init__(self) -> None:
+        """Nothing is seen yet."""
+        self.begun, self.given, self.storing, self.making = time.perf_counter(), 0.0, 0.0, 0.0
+        self.compiled: list[tuple[bool, float]] = []
+        """Of every program that a worker compiled: whether it is a rung's, and the seconds."""
+        self.results: Sequence[ChunkResult] = []
+
+    def shares(self, study: Study) -> Shares:
+        """Returns where the time went, now that it is over."""
+        workers = study.executor.num_parallel
+        whole = workers * (time.perf_counter() - self.begun)
+        setting_up, working = workers * (self.given - self.begun), sum(result.seconds for result in self.results)
+        of_rungs, of_others = (sum(s for is_rung, s in self.compiled if is_rung is which) for which in (True, False))
+        evaluating = evaluation_seconds(study, self.results)
+        working -= of_others  # it is within a chunk that the order of rows is first drawn
+        queueing = whole - setting_up - self.making - of_others - working
+        return Shares(
+            setting_up,
+            self.making - of_rungs,
+            of_rungs + of_others,
+            working - evaluating,
+            evaluating,
+            queueing,
+            self.storing,
+        )
+
+
+@contextmanager
+def watched() -> Iterator[Watch]:
+    """Watches the search within; call ``shares`` as soon as it is over."""
+    watch, on, train, write = Watch(), Program.on, ChunkQueue.train, Saves.write
+    making = threading.local()
+
+    def note(event: str, seconds: float) -> None:
+        if event == COMPILING and threading.current_thread() is not threading.main_thread():
+            watch.compiled.append((getattr(making, "is_rung", False), seconds))
+
+    def make(self: Program, place: Any) -> Any:
+        if self.is_compiled_for(place):
+            return on(self, place)
+        started, making.is_rung = time.perf_counter(), True
+        made, making.is_rung = on(self, place), False
+        watch.making += time.perf_counter() - started
+        return made
+
+    def begin(self: ChunkQueue, *arguments: Any) -> None:
+        watch.given = watch.given or time.perf_counter()
+        train(self, *arguments)
+
+    def store(self: Saves) -> None:
+        started = time.perf_counter()
+        write(self)
+        watch.storing += time.perf_counter() - started
+
+    with ExitStack() as stack:
+        for owner, name, by in ((Program, "on", make), (ChunkQueue, "train", begin), (Saves, "write", store)):
+            stack.enter_context(replaced(owner, name, by))
+        stack.enter_context(heard(note))
+        watch.results = stack.enter_context(recorded())
+        yield watch
+
+
+def evaluation_seconds(study: Study, results: Sequence[ChunkResult]) -> float:
+    """Returns the seconds, summed over workers, in which chunks were measured on validation rows."""
+    skipped = study.job.recipe.elastic.skipped if study.job.recipe.elastic else ()
+    known: dict[tuple[Any, ...], float] = {}
+    total = 0.0
+    for chunk in (result.chunk for result in results):
+        largest = (max(training.hparams[name] for training in chunk.trainings) for name in skipped)
+        kind = chunk.rung, *largest  # of what is skipped, the largest there is in a chunk is computed
+        if kind not in known:
+            known[kind] = _seconds_once(study, chunk)
+        total += known[kind] * (chunk.until - chunk.start)
+    return total
+
+
+def _seconds_once(study: Study, chunk: Chunk) -> float:
+    """Seconds of measuring the lanes of a chunk once, while all workers are busy with the same."""
+    assert isinstance(study.executor, ChunkQueue)
+    worker, program = study.executor.workers[0], study.job.program(chunk.rung)
+    engine, inputs = Engine(study.job.recipe.task(chunk.rung.sizes), chunk.rung), worker.inputs(program, chunk)
+    step = jax.jit(engine.validate, compiler_options=compiler_options(worker.place.kind))
+    given = [(program.initial(inputs), inputs)] * study.executor.num_parallel
+
+    def measure(arguments: tuple[Any, ...]) -> list[Any]:
+        return [step(*arguments) for _ in range(_TURNS)]
+
+    jax.block_until_ready(step(*given[0]))
+    return side_by_side(measure, given) / _TURNS
