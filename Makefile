@@ -37,8 +37,13 @@ check: .venv/check ## format, lint, types, import layers, sizes and names
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --quiet tests/test_house.py
 
-bench: .venv/core ## run every benchmark, one after the other
-	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file"; done
+bench: .venv/core ## run every benchmark, one after the other; tables and numbers are written to build/benchmarks
+	@mkdir -p build/benchmarks
+	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do \
+		echo "== $$file"; into=build/benchmarks/$$(basename "$$file" .py); numbers=; \
+		if grep -q '"--json"' "$$file"; then numbers="--json $$into.json"; fi; \
+		{ $(BIN)/python "$$file" $$numbers || touch $$into.failed; } | tee "$$into.md"; \
+		if [ -e $$into.failed ]; then rm $$into.failed; exit 1; fi; done
 
 experiments: .venv/core ## measure what the deep-learning course says of tuning: four tables, 1 to 3 minutes each
 	@set -e; for file in $(sort $(wildcard experiments/*.py)); do echo "== $$file"; $(BIN)/python "$$file"; done

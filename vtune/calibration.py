@@ -62,10 +62,10 @@ class Case(NamedTuple):
         return MLP.elastic.row_macs(sizes, Shapes(data.inputs, data.outputs))
 
     def rung(self, table: CostTable, data: Data) -> Rung:
-        """Returns its program."""
+        """Returns its program; like most of those of a search, it has networks with fewer layers too."""
         return Rung(
-            sizes=(("hidden", self.width),),
-            structure=(("layers", self.layers), ("optimizer", "adam")),
+            sizes=(("hidden", self.width), ("layers", self.layers)),
+            structure=(("optimizer", "adam"),),
             lanes=lanes_within(table, sum(self.macs(data)), 4, 1000.0),
             rows=self.rows,
             is_shared=self.is_shared,
@@ -129,7 +129,7 @@ def calibrate(path: str | PathLike[str]) -> Iterator[str]:
     with nothing_kept():
         timings = [_time(case, base, data, device) for case in CASES]
     # Seconds on a CPU are those of all cores added up, in which a product takes as long as on one core.
-    peak = peak_flops() / (1 if kind.is_accelerator else num_cores())
+    peak = peak_flops() / (len(local_devices()) if kind.is_accelerator else num_cores())
     speeds = fit(timings, base, data, peak)
     own = base._replace(**speeds)
     yield "width layers rows batch  compile  measured/predicted by your table   by vtune's"
