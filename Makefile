@@ -40,7 +40,7 @@ check: .venv/check ## format, lint, types, import layers, sizes and names
 bench: .venv/core ## run every benchmark, one after the other; tables and numbers are written to build/benchmarks
 	@mkdir -p build/benchmarks
 	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do \
-		echo "== $$file"; into=build/benchmarks/$$(basename "$$file" .py); numbers=; \
+		echo "== $$file"; into=build/benchmarks/$$(basename "$$file" .py); numbers=; rm -f $$into.failed; \
 		if grep -q '"--json"' "$$file"; then numbers="--json $$into.json"; fi; \
 		{ $(BIN)/python "$$file" $$numbers || touch $$into.failed; } | tee "$$into.md"; \
 		if [ -e $$into.failed ]; then rm $$into.failed; exit 1; fi; done

@@ -18,10 +18,10 @@ latter by the warm time: the rest is set-up, queue and waiting for the last chun
 the first two: the share of programs that do nothing but these products, all the time.
 
 The third table takes the same search apart by rung: useful operations for each second in which a worker had a chunk of
-it, and how much of what its products compute is of true sizes. The last is of two more searches, with a folder that
-keeps the results, the first with nothing compiled: where the time of all workers goes. ``queue`` is all that is left:
-waiting for a chunk, for the last one of others, and what follows it; ``storing`` is done beside, by the search's own
-thread.
+it, and how much of what its products compute is of true sizes. The last is of the mixed
+search of 256 trials, twice more, with a folder that keeps the results, and the first time with nothing compiled: where
+the time of all workers goes. ``queue`` is all that is left: waiting for a chunk, for the last one of others, and what
+follows it. ``storing`` is not the workers' but the search's own thread's, beside them or after the last chunk.
 """
 
 import argparse
@@ -38,7 +38,7 @@ import jax
 import vtune
 from measuring.machine import bandwidth, machine, peak_flops
 from measuring.products import Products, outlook_of, products_of
-from measuring.shares import watched
+from measuring.shares import Shares, watched
 from measuring.work import MIXED, useful_flops
 from measuring.workers import recorded
 from vtune.protocols import ChunkResult, Rung
@@ -124,6 +124,11 @@ class Lap(NamedTuple):
         )
 
 
+def as_dict(lap: Lap) -> dict[str, Any]:
+    """Returns it for JSON."""
+    return lap._asdict() | {"rungs": [rung._asdict() for rung in lap.rungs]}
+
+
 CASES = [
     Case("hidden 128, 2 layers, batch 128", ONE, 256, 0.6),
     Case("mixed", {**MIXED, **RATES}, 64),
@@ -169,7 +174,7 @@ def of_rung(study: vtune.Study, rung: Rung, results: Sequence[ChunkResult], prod
     hparams = [training.hparams for result, _ in chunks for training in result.chunk.trainings]
     epochs = results[0].chunk.until
     return OfRung(
-        ", ".join(f"{name} {size}" for name, size in rung.sizes) or "one size",
+        ", ".join(f"{name} {size}" for name, size in (*rung.sizes, ("rows", rung.rows))),
         len(hparams),
         len(chunks),
         sum(result.seconds for result, _ in chunks),
@@ -209,22 +214,24 @@ def told_rungs(case: Case, warm: Sequence[Lap]) -> list[str]:
     ]
 
 
-def told_shares(case: Case, epochs: int) -> list[str]:
-    """Searches twice, in a folder, the first time with nothing compiled; returns the rows of the last table."""
+def shares_of(case: Case, epochs: int) -> dict[str, Shares]:
+    """Searches twice, in a folder, the first time with nothing compiled; returns where the time went."""
     SHELF.clear()
     jax.clear_caches()
-    rows = []
+    found = {}
     for name, seed in (("cold", 101), ("warm", 102)):
         with tempfile.TemporaryDirectory() as folder, watched() as watch:
             study = search(case, epochs, seed, folder=folder)
-            shares = watch.shares(study)
-        whole = sum(shares) - shares.storing
-        rows.append(
-            f"| {case.name} | {case.trials} | {name} | {whole / study.executor.num_parallel:.2f} "
-            f"| {' | '.join(f'{seconds / whole:.1%}' for seconds in shares[:-1])} "
-            f"| {shares.storing * study.executor.num_parallel / whole:.1%} |"
-        )
-    return rows
+            found[name] = watch.shares(study)
+    return found
+
+
+def told_shares(case: Case, name: str, shares: Shares) -> str:
+    """Returns a row of the last table."""
+    *of_workers, storing = shares
+    whole = sum(of_workers)
+    parts = " | ".join(f"{seconds / whole:.1%}" for seconds in of_workers)
+    return f"| {case.name} | {case.trials} | {name} | {whole:.2f} | {parts} | {storing:.2f} s |"
 
 
 def main() -> None:
@@ -256,7 +263,7 @@ def tables(options: argparse.Namespace) -> None:
         print(told(case, cold, warm), flush=True)
         factors.append(told_factors(case, warm))
         rungs += told_rungs(case, warm)
-        laps = {"cold": cold._asdict(), "warm": [lap._asdict() for lap in warm]}
+        laps = {"cold": as_dict(cold), "warm": [as_dict(lap) for lap in warm]}
         rows.append({"search": case.name, "trials": case.trials, **laps})
     print("\n| search | trials | true sizes | product rate | in products | at work | products alone |")
     print("|---" * 7 + "|", *factors, sep="\n")
@@ -265,11 +272,14 @@ def tables(options: argparse.Namespace) -> None:
     )
     print("|---" * 8 + "|", *rungs, sep="\n")
     print(
-        "\n| search | trials | run | seconds | set-up | tracing | compiling | training | evaluating | queue | storing |"
+        "\n| search | trials | run | worker seconds | set-up | tracing | compiling | training | evaluating | queue "
+        "| storing |"
     )
-    print("|---" * 11 + "|", *told_shares(cases[-2], epochs), sep="\n")
+    shares = shares_of(last := cases[-2], epochs)
+    print("|---" * 11 + "|", *(told_shares(last, *each) for each in shares.items()), sep="\n")
     if options.json:
         everything = {"machine": here, "searches": rows}
+        everything |= {"shares": {name: each._asdict() for name, each in shares.items()}}
         options.json.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
 
 

@@ -99,11 +99,11 @@ def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful(tmp_path)
     assert [row[0] for row in rungs] == ["hidden 128, 2 layers, batch 128", "mixed"]
     for _, trials, rung, of_rung, chunks, seconds, useful, true_sizes in rungs:
         assert trials == of_rung == "8"
-        assert rung in ("one size", "hidden 256, layers 4")
+        assert rung in ("rows 128", "hidden 256, layers 4, rows 32")
         assert min(int(chunks), float(seconds), int(useful), int(true_sizes.strip("%"))) > 0
     assert [row[2] for row in spent] == ["cold", "warm"]
     for _, _, run, seconds, *parts in spent:
-        *of_workers, storing = (float(part.strip("%")) for part in parts)
+        *of_workers, storing = (float(part.strip("% s")) for part in parts)
         set_up, tracing, compiling, training, evaluating, queue = of_workers
         assert float(seconds) > 0
         assert sum(of_workers) == pytest.approx(100, abs=0.4)
@@ -112,6 +112,7 @@ def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful(tmp_path)
     kept = json.loads((tmp_path / "all.json").read_text())
     assert [len(search["warm"]) for search in kept["searches"]] == [1, 1]
     assert "cores" in kept["machine"]
+    assert [sum(parts.values()) > 0 for parts in kept["shares"].values()] == [True, True]
 
 
 def test_the_share_of_the_peak_is_taken_apart_without_a_rest(benchmark):

@@ -46,9 +46,10 @@ def dealer_of(chunks, programs=None, devices=DEVICES):
     compiled=st.lists(st.sets(st.sampled_from([*DEVICES, OneDevice("of another study")])), min_size=5, max_size=5),
     seconds=st.sampled_from([None, 1e-6, 10.0]),
     devices=st.sampled_from([DEVICES, DEVICES[:1], DEVICES[:1] * 2, (*DEVICES, DEVICES[0])]),
+    helped=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_every_chunk_is_dealt_exactly_once(counts, compiled, seconds, devices, seed):
+def test_every_chunk_is_dealt_exactly_once(counts, compiled, seconds, devices, helped, seed):
     chunks = chunks_of(*counts)
     rungs = list(dict.fromkeys(chunk.rung for chunk in chunks))
     programs = {rung: FakeProgram(have, seconds, 1.0) for rung, have in zip(rungs, compiled, strict=False)}
@@ -56,6 +57,8 @@ def test_every_chunk_is_dealt_exactly_once(counts, compiled, seconds, devices, s
     turns = random.Random(seed)
     while asking:
         device = turns.choice(asking)
+        if helped and (ahead := dealer.take_rung(device)) is not None:
+            programs[ahead].compiled_for.add(device)
         chunk = dealer.take(device)
         if chunk is None:
             asking.remove(device)
@@ -128,13 +131,35 @@ def test_the_longest_work_comes_first():
 
 
 def test_nothing_is_compiled_ahead_before_every_device_has_something():
-    dealer = dealer_of(chunks_of(3, 3, 3))
+    dealer = dealer_of(chunks_of(3, 3, 3, 3))
     first = dealer.take(OneDevice("first")).rung
     assert dealer.take_rung(OneDevice("first")) is None
     second = dealer.take(OneDevice("second")).rung
     third = dealer.take_rung(OneDevice("first"))
-    assert len({first, second, third}) == 3
-    assert dealer.take_rung(OneDevice("second")) is None
+    assert dealer.take_rung(OneDevice("first")) is None  # another one may want the last
+    fourth = dealer.take_rung(OneDevice("second"))
+    assert len({first, second, third, fourth}) == 4
+
+
+def test_the_next_is_compiled_ahead_when_the_last_one_is_begun():
+    chunks = chunks_of(1, 2, 1)
+    programs = {chunk.rung: FakeProgram(set(), 1e-6, 10.0) for chunk in chunks}
+    dealer = dealer_of(chunks, programs, DEVICES[:1])
+    begun = dealer.take(DEVICES[0]).rung
+    ahead = dealer.take_rung(DEVICES[0])
+    programs[ahead].compiled_for.add(DEVICES[0])
+    assert dealer.take_rung(DEVICES[0]) is None
+    assert dealer.take(DEVICES[0]).rung == ahead
+    assert dealer.take_rung(DEVICES[0]) not in (None, begun, ahead)
+
+
+def test_what_is_given_back_is_dealt_to_be_compiled_by_the_worker():
+    dealer = dealer_of(chunks_of(1, 1), devices=DEVICES[:1])
+    dealer.take(DEVICES[0])
+    rung = dealer.take_rung(DEVICES[0])
+    assert dealer.take(DEVICES[0]) is None
+    dealer.give_back(DEVICES[0], rung)
+    assert dealer.take(DEVICES[0]).rung == rung
 
 
 def test_what_is_compiled_ahead_is_dealt_to_its_device_once_it_is_ready():

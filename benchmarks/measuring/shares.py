@@ -16,7 +16,7 @@ from vtune.study import Study
 from vtune.training.devices import compiler_options
 from vtune.training.engine import Engine
 from vtune.training.programs import Program
-from vtune.training.queue import ChunkQueue
+from vtune.training.queue import TRAINING, ChunkQueue
 
 _TURNS = 20
 
@@ -26,12 +26,12 @@ class Shares(NamedTuple):
 
     Attributes:
         setting_up: before they are given anything: checks, looking into the model, planning, the first trials.
-        tracing: and lowering, or fetching what was traced.
-        compiling: or fetching what was compiled, of whatever program.
+        tracing: and lowering, or fetching what was traced; with waiting for another worker's, as Python runs one.
+        compiling: or fetching what was compiled, of rungs and of what draws the order of rows.
         training: without the next.
         evaluating: on validation rows, as it takes by itself, with all workers busy.
         queueing: what is left: waiting for a chunk or for the last one of others, and what follows the last.
-        storing: of the search's own thread, which writes while the workers go on: part of none of the above.
+        storing: of the search's own thread, which writes beside the workers, or after the last chunk, while they queue.
     """
 
     setting_up: float
@@ -48,7 +48,8 @@ class Watch:
 
     def __init__(self) -> None:
         """Nothing is seen yet."""
-        self.begun, self.given, self.storing, self.making = time.perf_counter(), 0.0, 0.0, 0.0
+        self.begun, self.given, self.storing = time.perf_counter(), 0.0, 0.0
+        self.making: list[float] = []
         self.compiled: list[tuple[bool, float]] = []
         """Of every program that a worker compiled: whether it is a rung's, and the seconds."""
         self.results: Sequence[ChunkResult] = []
@@ -61,10 +62,10 @@ class Watch:
         of_rungs, of_others = (sum(s for is_rung, s in self.compiled if is_rung is which) for which in (True, False))
         evaluating = evaluation_seconds(study, self.results)
         working -= of_others  # it is within a chunk that the order of rows is first drawn
-        queueing = whole - setting_up - self.making - of_others - working
+        queueing = whole - setting_up - sum(self.making) - of_others - working
         return Shares(
             setting_up,
-            self.making - of_rungs,
+            sum(self.making) - of_rungs,
             of_rungs + of_others,
             working - evaluating,
             evaluating,
@@ -80,15 +81,15 @@ def watched() -> Iterator[Watch]:
     making = threading.local()
 
     def note(event: str, seconds: float) -> None:
-        if event == COMPILING and threading.current_thread() is not threading.main_thread():
+        if event == COMPILING and _is_worker():
             watch.compiled.append((getattr(making, "is_rung", False), seconds))
 
-    def make(self: Program, place: Any) -> Any:
-        if self.is_compiled_for(place):
-            return on(self, place)
+    def make(self: Program, place: Any, *stopped: Any) -> Any:
+        if self.is_compiled_for(place) or not _is_worker():
+            return on(self, place, *stopped)
         started, making.is_rung = time.perf_counter(), True
-        made, making.is_rung = on(self, place), False
-        watch.making += time.perf_counter() - started
+        made, making.is_rung = on(self, place, *stopped), False
+        watch.making.append(time.perf_counter() - started)
         return made
 
     def begin(self: ChunkQueue, *arguments: Any) -> None:
@@ -106,6 +107,10 @@ def watched() -> Iterator[Watch]:
         stack.enter_context(heard(note))
         watch.results = stack.enter_context(recorded())
         yield watch
+
+
+def _is_worker() -> bool:
+    return threading.current_thread().name == TRAINING
 
 
 def evaluation_seconds(study: Study, results: Sequence[ChunkResult]) -> float:

@@ -68,11 +68,11 @@ def prepared() -> Iterator[list[Span]]:
         if event in (LOWERING, COMPILING):
             spans.append((time.perf_counter() - seconds, time.perf_counter()))
 
-    def timing(self: Program, place: Any) -> Any:
+    def timing(self: Program, place: Any, *stopped: Any) -> Any:
         if self.is_compiled_for(place):
-            return on(self, place)
+            return on(self, place, *stopped)
         begun = time.perf_counter()
-        compiled = on(self, place)
+        compiled = on(self, place, *stopped)
         spans.append((begun, time.perf_counter()))
         return compiled
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import nullcontext
 
 import jax
 import pytest
@@ -10,9 +11,11 @@ from tests.compilations import Compilations
 from vtune.parameters import choice, integers, loguniform
 from vtune.searching import search
 from vtune.strategies import coarse_to_fine
+from vtune.training import queue as queue_module
 from vtune.training.engine import Engine
 from vtune.training.mlp import MLP
-from vtune.training.programs import Program
+from vtune.training.places import OneDevice
+from vtune.training.programs import Program, Stopped
 
 SPACE = {
     "learning_rate": loguniform(1e-3, 1e-1),
@@ -125,31 +128,57 @@ def test_devices_compile_a_rung_at_most_once_each(first, monkeypatch):
 def test_a_worker_alone_has_its_next_program_compiled_while_it_trains(monkeypatch):
     on, compiling = Program.on, {}
 
-    def watched(program, place):
+    def watched(program, place, *stopped):
         if not program.is_compiled_for(place):
-            compiling.setdefault(program.rung, threading.current_thread())
-        return on(program, place)
+            compiling.setdefault(program.rung, threading.current_thread().name)
+        return on(program, place, *stopped)
 
+    monkeypatch.setattr(queue_module, "num_cores", lambda: 2)
     monkeypatch.setattr(Program, "on", watched)
     with Compilations() as compiled:
         study = search(MLP, {**SPACE, "hidden": integers(8, 95, log=True)}, trials=48, devices=1, **SETTINGS)
     assert len(compiling) == len(programs_of(study)) > 1
-    assert len(set(compiling.values())) == 2
+    assert set(compiling.values()) == {queue_module.TRAINING, queue_module.COMPILING}
     assert compiled.count <= len(compiling) + 6
+    assert not {thread.name for thread in threading.enumerate()} & set(compiling.values())
 
 
-def test_an_error_while_the_next_program_is_compiled_is_raised(monkeypatch):
-    on, seen = Program.on, []
+@pytest.mark.parametrize("is_hopeless", [False, True])
+def test_what_cannot_be_compiled_beside_a_training_is_left_to_the_worker(monkeypatch, first, is_hopeless):
+    on, tried = Program.on, []
 
-    def broken(program, place):
-        seen.append(program.rung)
-        if program.rung != seen[0]:
+    def compiling(program, place, *stopped):
+        name = threading.current_thread().name
+        tried.append((name, program.rung))
+        if name == queue_module.COMPILING or (is_hopeless and program.rung != tried[0][1]):
             raise MemoryError("no room for it")
-        return on(program, place)
+        return on(program, place, *stopped)
 
-    monkeypatch.setattr(Program, "on", broken)
-    with pytest.raises(MemoryError, match="no room for it"):
-        search(MLP, SPACE, trials=48, devices=1, **SETTINGS)
+    monkeypatch.setattr(queue_module, "num_cores", lambda: 2)
+    monkeypatch.setattr(Program, "on", compiling)
+    monkeypatch.setattr(Program, "is_compiled_for", lambda program, place: program.rung in dict.fromkeys(done()))
+
+    def done():
+        return [rung for name, rung in tried if name == queue_module.TRAINING]
+
+    with pytest.raises(MemoryError, match="no room for it") if is_hopeless else nullcontext():
+        study = search(MLP, SPACE, trials=48, devices=1, **SETTINGS)
+        assert len(study.trials) == len(first[0].trials)
+    assert (queue_module.COMPILING, tried[0][1]) not in tried
+    assert {name for name, _ in tried} == {queue_module.TRAINING, queue_module.COMPILING}
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_who_is_told_to_stop_does_not_compile(first, asked):
+    answers = iter([False] * (asked - 1) + [True])
+    program = programs_of(first[0])[0]
+    fresh = Program(program._recipe, program.rung, first[0].job.signature)
+    place = OneDevice(jax.devices()[0])
+    with Compilations() as compiled, pytest.raises(Stopped):
+        fresh.on(place, lambda: next(answers))
+    assert compiled.count == 0
+    assert not fresh.is_compiled_for(place)
+    assert fresh.num_traces == asked - 1
 
 
 def test_the_cores_of_a_cpu_share_what_is_compiled(first):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.laws.population import complete, digits, make_queue, train, trainings_of
 from vtune.defaults import DEFAULTS
-from vtune.parameters import choice, integers, loguniform, powers_of_two
+from vtune.parameters import choice, integers, loguniform, powers_of_two, uniform
 from vtune.protocols import Shapes
 from vtune.space import Space, sample_points
 from vtune.training.cost import cost_table
@@ -106,6 +106,13 @@ def test_the_programs_expected_are_those_that_trials_are_drawn_for(trials, share
     assert planner.expected_programs(share) == pytest.approx(np.mean(used), abs=4 * np.std(used) / 2000**0.5 + 1e-9)
 
 
+def test_a_constant_of_any_value_has_a_program_for_every_trial():
+    planner = planner_of({**SPACE, "rate": uniform(0.0, 0.5)}, 200, structural=("rate",))
+    assert planner.expected_programs(0.25) == 50
+    ladder = planner.plan_elastic(MLP.elastic, ["hidden", "layers"])
+    assert ladder.num_rungs == 200 * len(ladder.cells)
+
+
 def test_what_fills_no_chunk_is_planned_with_the_lanes_it_leaves_empty():
     alone, among = (planner_of(SPACE, trials=4, chunk=chunk) for chunk in (4, 512))
     seconds = [planner.plan_elastic(MLP.elastic, ["hidden", "layers"]).expected_seconds for planner in (alone, among)]
@@ -166,3 +173,11 @@ def test_a_longer_study_waits_for_its_rungs_and_does_not_change_a_shorter_ones_t
     queue = make_queue(SPACE, data)
     chunks = queue.job.chunks(trainings_of(rows, 1))
     assert {chunk.rung for chunk in chunks} == {queue.job.ladder.rung(row) for row in complete(rows)}
+
+
+def test_a_plan_of_several_rungs_tells_why_and_one_that_was_given_tells_no_time():
+    queue = make_queue(SPACE, trials=256)
+    assert queue.describe().endswith(", as fewer rungs would pad more and more would compile longer")
+    given = make_queue(SPACE, trials=256, ladder=queue.job.ladder.to_json())
+    assert given.describe().endswith(f"on {len(given.devices)} cpu device")
+    assert make_queue({**SPACE, "hidden": 16, "layers": 1}).describe().endswith(" s")

@@ -68,6 +68,7 @@ class Dealer:
         self._epochs: dict[Rung, int] = {}  # that wait, kept as counting them anew takes longer than a small chunk
         self._programs: dict[Rung, Program | Timed] = {}
         self._claimed_by: dict[Rung, set[Place]] = {}
+        self._ahead: dict[Place, Rung] = {}  # what was last compiled, or is being compiled, while a worker trains
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self.add(chunks)
@@ -103,6 +104,8 @@ class Dealer:
             if rung is None:
                 return None
             self._claimed_by[rung].add(place)
+            if self._ahead.get(place) == rung:
+                del self._ahead[place]
             chunk = self._waiting[rung].popleft()
             self._epochs[rung] -= chunk.until - chunk.start
             return chunk
@@ -110,16 +113,25 @@ class Dealer:
     def take_rung(self, place: Place) -> Rung | None:
         """Returns what to compile next for a place while its worker trains; None where nothing waits to be compiled.
 
-        It is what no place has, and only once every place has something: else another one would be left without.
+        It is what no place has, once every place has something, and one at a time: the next only when the worker has
+        begun with the last. Else other places would be left without.
         """
         with self._lock:
             has_something = {place for claimed in self._claimed_by.values() for place in claimed}
-            unclaimed = self._unclaimed() if has_something.issuperset(self._places) else []
-            if not unclaimed:
+            last = self._ahead.get(place)
+            if not has_something.issuperset(self._places) or (last is not None and self._waiting[last]):
                 return None
-            rung = max(unclaimed, key=self._work)
-            self._claimed_by[rung].add(place)
+            rung = max(self._unclaimed(), key=self._work, default=None)
+            if rung is not None:
+                self._claimed_by[rung].add(place)
+                self._ahead[place] = rung
             return rung
+
+    def give_back(self, place: Place, rung: Rung) -> None:
+        """Takes back a rung that could not be compiled ahead: whoever is given a chunk of it tries again."""
+        with self._news:
+            self._claimed_by[rung].discard(place)
+            self._news.notify_all()
 
     def _unclaimed(self) -> list[Rung]:
         """The rungs that wait, and that no place has compiled or is compiling."""

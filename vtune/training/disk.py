@@ -59,21 +59,21 @@ def compiled_before(kind: DeviceKind) -> Iterator[None]:
 
 
 def kept_for_later(step: Callable[..., _Returned], kind: DeviceKind) -> Callable[..., _Returned]:
-    """Returns a function that does the same, and of which what the first call compiles is kept for later processes.
+    """Returns a jitted function that does the same, and of which what it compiles is kept for later processes.
 
     Args:
-        step: a jitted function, to be called with arguments of the same shapes and types every time.
+        step: the function.
         kind: of the device that it runs on.
     """
-    is_first = True
+    compiled: set[tuple[Any, ...]] = set()
 
     def run(*arguments: Any) -> _Returned:
-        nonlocal is_first
-        if not is_first:
+        told = tuple((leaf.shape, leaf.dtype, getattr(leaf, "sharding", None)) for leaf in jax.tree.leaves(arguments))
+        if told in compiled:
             return step(*arguments)
         with compiled_before(kind):
             returned = step(*arguments)
-        is_first = False
+        compiled.add(told)
         return returned
 
     return run

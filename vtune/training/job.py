@@ -89,37 +89,40 @@ class Job:
         marks = (fingerprint(self.recipe, self.ladder.rung(trial), self.signature) for trial in trials)
         return hashlib.sha256("".join(marks).encode()).hexdigest()[:16]
 
-    def refuse_beyond_memory(self, rungs: Iterable[Rung], held: int) -> None:
+    def refuse_beyond_memory(self, rungs: Iterable[Rung], room: int) -> None:
         """Refuses programs whose lanes do not fit.
 
         Args:
             rungs: of them.
-            held: bytes that one call may take.
+            room: bytes that one call may take.
 
         Raises:
             ValueError: for chunks that are larger.
         """
         for rung in set(rungs):
             program = self.program(rung)
-            if program.most_bytes > held and (needed := program.estimated_bytes) > held:
+            if program.most_bytes > room and (needed := program.estimated_bytes) > room:
                 raise ValueError(
                     f"a chunk of {rung.lanes} trials would take about {needed / 2**30:.1f} GiB, but there are "
-                    f"{held / 2**30:.1f} GiB for it. Write chunk={max(1, rung.lanes * held // (2 * needed))}."
+                    f"{room / 2**30:.1f} GiB for it. Write chunk={max(1, rung.lanes * room // (2 * needed))}."
                 )
 
-    def describe(self, where: str, num_devices: int) -> str:
-        """Returns the plan in one line: programs, chunks, devices, expected time.
+    def describe(self, where: str, num_parallel: int) -> str:
+        """Returns the plan in one line: programs, chunks, devices, expected time, and why there are several programs.
 
         Args:
             where: the devices, in words.
-            num_devices: how many there are.
+            num_parallel: how many workers train there, or devices in lockstep.
         """
         fewest, most = (bound(cell.lanes for cell in self.ladder.cells) for bound in (min, max))
         lanes = f"{fewest}" if fewest == most else f"{fewest} to {most}"
         chunks = f"chunks of {lanes} trial{'s' if most > 1 else ''}"
-        seconds = self.ladder.expected_seconds / num_devices
-        expected = f"; about {seconds:.0f} s" if np.isfinite(seconds) else ""  # one that was given tells no time
-        return f"plan: {self.ladder.describe()}, {chunks}, on {where}{expected}"
+        told = f"plan: {self.ladder.describe()}, {chunks}, on {where}"
+        seconds = self.ladder.expected_seconds / num_parallel
+        if not np.isfinite(seconds):  # one that was given tells no time
+            return told
+        why = ", as fewer rungs would pad more and more would compile longer" if len(self.ladder.cells) > 1 else ""
+        return f"{told}; about {seconds:.0f} s{why}"
 
     @cached_property
     def signature(self) -> Signature:

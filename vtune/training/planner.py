@@ -78,7 +78,7 @@ class Planner:
             num_weights: of the model at its largest.
             lane_bytes: that a chunk takes for each of its lanes, activations included, at its largest.
         """
-        structures = min(self.num_structures, self.trials)
+        structures = int(min(self.num_structures, self.trials))
         batch_size = int(self.space.support("batch_size")[0])
         turns = self.num_rows // batch_size * self.epochs * self.trials
         seconds = turns * turn_seconds(self.table, [num_weights], batch_size) + structures * self.table.compile_seconds
@@ -179,7 +179,7 @@ class Planner:
             )
 
     def _ladder(self, cut: Cut | None, cells: list[Cell], seconds: float) -> Ladder:
-        num_rungs = len(cells) * min(self.num_structures, self.trials)
+        num_rungs = len(cells) * int(min(self.num_structures, self.trials))
         kind = self.kind.name, self.dtype, self.matmul_precision
         version = self.measured.version if self.measured else VERSION
         return Ladder(version, *kind, self.structural, cut, tuple(cells), num_rungs, seconds)
@@ -201,16 +201,18 @@ class Planner:
         return self.measured.table(self.kind) if self.measured else cost_table(self.kind)
 
     @cached_property
-    def num_structures(self) -> int:
-        """How many constants a program may be compiled for."""
+    def num_structures(self) -> float:
+        """How many constants a program may be compiled for; infinite where one of them is a number of any value."""
         levels = [self.space.levels_of(name) for name in self.structural]
-        return math.prod(self.trials if values is None else len(values) for values in levels)
+        return float(math.prod(math.inf if values is None else len(values) for values in levels))
 
     def expected_programs(self, share: float) -> float:
         """Returns how many programs are used for sizes that such a share of the trials has.
 
         There is one for each structure that a trial is drawn with; all are taken to be as likely.
         """
+        if math.isinf(self.num_structures):
+            return self.trials * share
         return self.num_structures * (1 - (1 - share / self.num_structures) ** self.trials)
 
     def lanes(self, num_weights: int, expected_trials: float) -> int:

@@ -41,6 +41,10 @@ _ORDER_ENTRIES = 1 << 22
 _MAX_EPOCHS_PER_CALL = 32
 
 
+class Stopped(Exception):
+    """A worker was told to stop before it was done."""
+
+
 class Signature(NamedTuple):
     """Shapes and types of what a program takes beside its states. Hashable.
 
@@ -101,8 +105,8 @@ class Program:
 
     @cached_property
     def most_bytes(self) -> float:
-        """What ``estimated_bytes`` does not exceed, known without a trace; infinite for what declares no sizes."""
-        row_macs = self._recipe.row_macs(self.rung)
+        """What ``estimated_bytes`` does not exceed, known without a trace; infinite for what is not vtune's own."""
+        row_macs = self._recipe.row_macs(self.rung) if self._recipe.name else None
         return math.inf if row_macs is None else float(most_bytes(self.rung, self.states, self._inputs, row_macs))
 
     @property
@@ -114,13 +118,25 @@ class Program:
         """Whether a call at this place would not compile."""
         return place in self._compiled
 
-    def on(self, place: Place) -> Callable[..., tuple[LaneState, Array]]:
-        """Returns ``Engine.advance`` compiled for a place; several places compile side by side."""
+    def on(
+        self, place: Place, is_stopped: Callable[[], bool] = lambda: False
+    ) -> Callable[..., tuple[LaneState, Array]]:
+        """Returns ``Engine.advance`` compiled for a place; several places compile side by side.
+
+        Args:
+            place: where it is to run.
+            is_stopped: asked before it is traced, for which it may have waited, and before it is compiled.
+
+        Raises:
+            Stopped: when told so.
+        """
         with self._compiling.setdefault(place, threading.Lock()):
             if place not in self._compiled:
                 with _TRACING:  # where it is a second device's turn, it finds this done
+                    _go_on_unless(is_stopped)
                     started = time.perf_counter()
                     lowered = self._jitted_for(place).trace(*place.abstract(self._arguments)).lower()
+                _go_on_unless(is_stopped)
                 with compiled_before(place.kind):
                     self._compiled[place] = lowered.compile(compiler_options(place.kind))
                 self.compile_seconds = time.perf_counter() - started
@@ -184,6 +200,11 @@ class Program:
     def _advance(self, *arguments: Any) -> tuple[LaneState, Array]:
         self.num_traces += 1
         return self._engine.advance(*arguments)
+
+
+def _go_on_unless(is_stopped: Callable[[], bool]) -> None:
+    if is_stopped():
+        raise Stopped
 
 
 def program(recipe: Recipe, rung: Rung, signature: Signature, fingerprint: str) -> Program:

@@ -8,18 +8,22 @@ or on how the chunks were dealt.
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from queue import SimpleQueue
 from typing import Any
 
 from vtune.protocols import Chunk, ChunkResult, LaneState, Rung, Training
 from vtune.training.cost import cost_table
 from vtune.training.dealer import Dealer
-from vtune.training.devices import Device, describe, device_bytes, kind_of, worker_devices
+from vtune.training.devices import Device, describe, device_bytes, kind_of, num_cores, worker_devices
 from vtune.training.job import Job
 from vtune.training.places import OneDevice
+from vtune.training.programs import Stopped
 from vtune.training.weights import Weights
-from vtune.training.worker import Stopped, Worker
+from vtune.training.worker import Worker
+
+TRAINING, COMPILING = "vtune trains", "vtune compiles"
+"""Names of threads: of workers, and of those who compile for a worker while it trains."""
 
 _IDLE_SECONDS = 0.05
 """How long a worker without a chunk waits before it asks again, where none are added."""
@@ -43,16 +47,18 @@ class ChunkQueue:
         """Trains, packed into chunks; see ``Executor.train``.
 
         Raises:
-            ValueError: for chunks that are larger than the device's memory.
+            ValueError: for chunks that are larger than a worker's share of the device's memory.
         """
         chunks = self._chunks(trainings)
         table = cost_table(kind_of(self.devices[0]))
         places = [worker.place for worker in self.workers]
         dealer = Dealer(chunks, places, self.job.program, table, self.job.data.num_train)
         results, stop, num_open = SimpleQueue(), threading.Event(), len(chunks)
-        alone = [worker for worker in self.workers if places.count(worker.place) == 1]
-        tasks = [*((_work, worker) for worker in self.workers), *((_compile_ahead, worker) for worker in alone)]
-        threads = [threading.Thread(target=do, args=(who, dealer, results, stop), daemon=True) for do, who in tasks]
+        has_room = kind_of(self.devices[0]).is_accelerator or len(self.workers) < num_cores()
+        alone = [worker for worker in self.workers if places.count(worker.place) == 1] if has_room else []
+        tasks = [(TRAINING, partial(_work, worker, dealer, results, stop)) for worker in self.workers]
+        tasks += [(COMPILING, partial(_compile_ahead, worker, dealer, stop)) for worker in alone]
+        threads = [threading.Thread(target=task, name=name, daemon=True) for name, task in tasks]
         try:
             for thread in threads:
                 thread.start()
@@ -65,7 +71,7 @@ class ChunkQueue:
                 num_open += len(more) - 1
         finally:
             stop.set()
-            dealer.add(())  # who waits for chunks sees that there are none to come
+            dealer.notify()  # who waits for chunks sees that there are none to come
             for thread in threads:
                 if thread.ident is not None:  # it was started
                     thread.join()
@@ -129,15 +135,20 @@ def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threa
         results.put(error)
 
 
-def _compile_ahead(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threading.Event) -> None:
-    """Compiles what a worker will need while it trains, until told to stop."""
-    try:
-        while not stop.is_set():
-            rung = dealer.take_rung(worker.place)
-            if rung is None:
-                dealer.wait(_IDLE_SECONDS)
-                continue
-            worker.prepare(rung)
-            dealer.notify()
-    except BaseException as error:  # as in _work
-        results.put(error)
+def _compile_ahead(worker: Worker, dealer: Dealer, stop: threading.Event) -> None:
+    """Compiles what a worker will need while it trains, until told to stop.
+
+    What cannot be compiled beside a training, perhaps as there is no room for both, is left to the worker; so is the
+    error, if there is one.
+    """
+    while not stop.is_set():
+        rung = dealer.take_rung(worker.place)
+        if rung is None:
+            dealer.wait(_IDLE_SECONDS)
+            continue
+        try:
+            worker.prepare(rung, stop.is_set)
+        except Exception:
+            dealer.give_back(worker.place, rung)
+            return
+        dealer.notify()

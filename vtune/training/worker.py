@@ -15,7 +15,7 @@ from vtune.training.cost import cost_table, epoch_seconds
 from vtune.training.engine import ChunkInputs, Rows
 from vtune.training.job import Job
 from vtune.training.places import Place
-from vtune.training.programs import Program, SeedDraws, drawing
+from vtune.training.programs import Program, SeedDraws, Stopped, drawing
 from vtune.training.weights import Weights
 
 _CALL_SECONDS = 1.0
@@ -33,10 +33,6 @@ def _is_brief(chunk: Chunk) -> bool:
     return all(training.is_brief for training in chunk.trainings)
 
 
-class Stopped(Exception):
-    """A worker was told to stop before its chunk was done."""
-
-
 @dataclass(frozen=True)
 class Worker:
     """Trains chunks at one place.
@@ -51,22 +47,26 @@ class Worker:
     job: Job
     weights: Weights
 
-    def prepare(self, rung: Rung) -> None:
-        """Compiles the program of a rung for this place, if it is not compiled yet."""
+    def prepare(self, rung: Rung, is_stopped: Callable[[], bool] = _never) -> None:
+        """Compiles the program of a rung for this place, if it is not compiled yet.
+
+        Raises:
+            Stopped: when told so.
+        """
         with float_precision(self.job.data.dtype):
-            self.job.program(rung).on(self.place)
+            self.job.program(rung).on(self.place, is_stopped)
 
     def train(self, chunk: Chunk, is_stopped: Callable[[], bool] = _never) -> ChunkResult:
         """Trains a chunk to its budget, or until patience with all its trainings ran out.
 
         Args:
             chunk: what to train.
-            is_stopped: asked after compiling and after each call, also where earlier legs are trained again.
+            is_stopped: asked before and after compiling and after each call, also where earlier legs are trained again.
 
         Raises:
             Stopped: when told so.
         """
-        self.prepare(chunk.rung)
+        self.prepare(chunk.rung, is_stopped)
         with float_precision(self.job.data.dtype):
             if is_stopped():
                 raise Stopped
