@@ -18,10 +18,10 @@ latter by the warm time: the rest is set-up, queue and waiting for the last chun
 the first two: the share of programs that do nothing but these products, all the time.
 
 The third table takes the same search apart by rung: useful operations for each second in which a worker had a chunk of
-it, and how much of what its products compute is of true sizes. The last is of the mixed
-search of 256 trials, twice more, with a folder that keeps the results, and the first time with nothing compiled: where
-the time of all workers goes. ``queue`` is all that is left: waiting for a chunk, for the last one of others, and what
-follows it. ``storing`` is not the workers' but the search's own thread's, beside them or after the last chunk.
+it, and how much of what its products compute is of true sizes. The last is of the mixed search of 256 trials, twice
+more, with a folder that keeps the results, and the first time with nothing compiled: where the time of all workers
+goes. ``queue`` is all that is left: waiting for a chunk, for the last one of others, and what follows it. ``storing``
+is not the workers' but the search's own thread's, beside them or after the last chunk.
 """
 
 import argparse
@@ -106,7 +106,7 @@ class Lap(NamedTuple):
     compiling: float
     made: float
     multiplying: float
-    rungs: Sequence["OfRung"] = ()
+    rungs: Sequence[OfRung] = ()
 
     @property
     def share(self) -> float:
@@ -196,17 +196,20 @@ def told(case: Case, cold: Lap, warm: Sequence[Lap]) -> str:
     )
 
 
-def told_factors(case: Case, warm: Sequence[Lap]) -> str:
+def middle(warm: Sequence[Lap]) -> Lap:
+    """Returns the search with the median share."""
+    return sorted(warm, key=lambda lap: lap.share)[len(warm) // 2]
+
+
+def told_factors(case: Case, lap: Lap) -> str:
     """Returns a row of the second table."""
-    lap = sorted(warm, key=lambda lap: lap.share)[len(warm) // 2]
     true_sizes, product_rate, *_ = lap.factors
     shares = *lap.factors, true_sizes * product_rate
     return f"| {case.name} | {case.trials} | {' | '.join(f'{share:.0%}' for share in shares)} |"
 
 
-def told_rungs(case: Case, warm: Sequence[Lap]) -> list[str]:
+def told_rungs(case: Case, lap: Lap) -> list[str]:
     """Returns rows of the third table."""
-    lap = sorted(warm, key=lambda lap: lap.share)[len(warm) // 2]
     return [
         f"| {case.name} | {case.trials} | {rung.name} | {rung.trials} | {rung.chunks} | {rung.working:.2f} "
         f"| {rung.flops / rung.working / 1e9:.0f} | {rung.flops / rung.made:.0%} |"
@@ -261,8 +264,8 @@ def tables(options: argparse.Namespace) -> None:
         cold = run(case, epochs, seed=0)
         warm = [run(case, epochs, seed) for seed in range(1, 1 + repeats)]
         print(told(case, cold, warm), flush=True)
-        factors.append(told_factors(case, warm))
-        rungs += told_rungs(case, warm)
+        factors.append(told_factors(case, middle(warm)))
+        rungs += told_rungs(case, middle(warm))
         laps = {"cold": as_dict(cold), "warm": [as_dict(lap) for lap in warm]}
         rows.append({"search": case.name, "trials": case.trials, **laps})
     print("\n| search | trials | true sizes | product rate | in products | at work | products alone |")

@@ -61,7 +61,6 @@ def heard(note: Callable[[str, float], None]) -> Iterator[None]:
 def prepared() -> Iterator[list[Span]]:
     """Keeps when programs were made ready: those of rungs traced as well, and all others lowered and compiled."""
     spans: list[Span] = []
-
     on = Program.on
 
     def note(event: str, seconds: float) -> None:

@@ -145,22 +145,23 @@ def test_a_worker_alone_has_its_next_program_compiled_while_it_trains(monkeypatc
 
 @pytest.mark.parametrize("is_hopeless", [False, True])
 def test_what_cannot_be_compiled_beside_a_training_is_left_to_the_worker(monkeypatch, first, is_hopeless):
-    on, tried = Program.on, []
+    on, tried, ready, is_tried_beside = Program.on, [], set(), threading.Event()
 
     def compiling(program, place, *stopped):
         name = threading.current_thread().name
         tried.append((name, program.rung))
-        if name == queue_module.COMPILING or (is_hopeless and program.rung != tried[0][1]):
+        if name == queue_module.COMPILING:
+            is_tried_beside.set()
             raise MemoryError("no room for it")
+        assert is_tried_beside.wait(60)  # the worker has begun with its first
+        if is_hopeless and program.rung != tried[0][1]:
+            raise MemoryError("no room for it")
+        ready.add(program.rung)
         return on(program, place, *stopped)
 
     monkeypatch.setattr(queue_module, "num_cores", lambda: 2)
     monkeypatch.setattr(Program, "on", compiling)
-    monkeypatch.setattr(Program, "is_compiled_for", lambda program, place: program.rung in dict.fromkeys(done()))
-
-    def done():
-        return [rung for name, rung in tried if name == queue_module.TRAINING]
-
+    monkeypatch.setattr(Program, "is_compiled_for", lambda program, place: program.rung in ready)
     with pytest.raises(MemoryError, match="no room for it") if is_hopeless else nullcontext():
         study = search(MLP, SPACE, trials=48, devices=1, **SETTINGS)
         assert len(study.trials) == len(first[0].trials)

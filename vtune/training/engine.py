@@ -234,7 +234,7 @@ class Engine:
         return _quotient(batch_size + self.rung.rows - 1, self.rung.rows)
 
     def validate(self, states: LaneState, inputs: ChunkInputs) -> Float[Array, "lanes metrics"]:
-        """The means of loss and metrics over the validation rows, some rows at a time to bound the memory."""
+        """Returns the means of loss and metrics over the validation rows, some rows at a time to bound the memory."""
         num_rows = inputs.valid.x.shape[0]
         rows = min(num_rows, VALIDATION_ROWS)
         missing = -num_rows % rows

@@ -114,13 +114,10 @@ class Outlook:
 
     def made_macs(self, rung: Rung, trials: Sequence[Hparams]) -> Sequence[int]:
         """Returns the multiply-adds of a row's forward pass by layer, as a rung makes them for a chunk of trials."""
-        elastic = self.parts.findings.elastic
-        if elastic is None:
-            return [self._num_weights]
-        constants, padded = dict(rung.structure), dict(rung.sizes)
-        exact = {name: constants[name] for name in self.parts.findings.sizes if name in constants}
-        made = {name: max(trial[name] for trial in trials) for name in elastic.skipped if name in padded}
-        return elastic.row_macs({**exact, **padded, **made}, self.planner.shapes)
+        elastic, padded = self.parts.findings.elastic, dict(rung.sizes)
+        skipped = elastic.skipped if elastic else ()
+        made = {name: max(trial[name] for trial in trials) for name in skipped if name in padded}
+        return self.parts.recipe.row_macs(rung, **made) or [self._num_weights]
 
     def true_macs(self, trial: Hparams) -> Sequence[int]:
         """Returns the same at a trial's true sizes."""

@@ -72,12 +72,17 @@ class Recipe(NamedTuple):
         """What the model declares; None for one that declares nothing."""
         return declared(self.model_fn)
 
-    def row_macs(self, rung: Rung) -> Sequence[int] | None:
-        """Returns multiply-adds of one row's forward pass by layer; None for a model that does not declare them."""
+    def row_macs(self, rung: Rung, **computed: int) -> Sequence[int] | None:
+        """Returns the multiply-adds of one row's forward pass by layer; None for a model that does not declare them.
+
+        Args:
+            rung: whose padded sizes they are of.
+            computed: of the sizes that a chunk may skip, how much it computes, where that is less.
+        """
         if self.elastic is None:
             return None
         whole = {name: value for name, value in rung.structure if type(value) is int}  # sizes that are constants there
-        return self.elastic.row_macs(whole | dict(rung.sizes), Shapes(self.inputs, self.outputs))
+        return self.elastic.row_macs({**whole, **dict(rung.sizes), **computed}, Shapes(self.inputs, self.outputs))
 
     def network(self, sizes: Sequence[tuple[str, int]] = ()) -> Network:
         """Returns the network padded to these elastic sizes, or at its true size where none is given."""
