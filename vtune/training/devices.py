@@ -25,6 +25,7 @@ _DRIVERS = {"an NVIDIA GPU": "/proc/driver/nvidia/version", "an AMD GPU": "/dev/
 """Files that are there where such a device is, whatever JAX was installed with."""
 
 
+_CPU_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_copy_insertion_use_region_analysis": True}
 _CPU_FACTS = Path("/proc/cpuinfo")
 
 
@@ -65,8 +66,8 @@ def compiler_options(kind: DeviceKind) -> dict[str, Any]:
     Level 1 compiles a rung's program in an eighth less time, and its code is as fast (``benchmarks/chunks.py`` prints
     both).
     """
-    level = "xla_backend_optimization_level"
-    return {} if kind.is_accelerator or level in os.environ.get("XLA_FLAGS", "") else {level: 1}
+    told = os.environ.get("XLA_FLAGS", "")
+    return {} if kind.is_accelerator else {name: value for name, value in _CPU_OPTIONS.items() if name not in told}
 
 
 def lowering_target(device: Device) -> str | None:

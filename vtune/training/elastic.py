@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Key, UInt
 
 from vtune.precision import float_dtype
 from vtune.protocols import Hparams, Shapes
+from vtune.training.dense import linear
 
 Size = Any
 """A true size: a Python int, or the traced integer of a lane."""
@@ -134,7 +135,7 @@ class ElasticLinear(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
         """Returns ``x @ kernel + bias``."""
-        return x @ self.kernel[...] + self.bias[...][None, :]
+        return linear(x, self.kernel[...], self.bias[...])
 
 
 @jax.jit

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float, PyTree
 
+from vtune.training.dense import linear
+
 
 @jax.custom_batching.custom_vmap
 def any_lane(is_so: Bool[Array, ""]) -> Bool[Array, ""]:
@@ -114,7 +116,8 @@ def _forward(
     (activation, precision), (inputs, outputs) = how, kernel.shape
 
     def run() -> tuple[Array, Array]:
-        before = jnp.matmul(x[:, :inputs], kernel, precision=precision) + bias[None, :]
+        with jax.default_matmul_precision(precision):
+            before = linear(x[:, :inputs], kernel, bias)
         return jnp.where(has_layer, _padded(activation(before), x.shape[1]), x), before
 
     def skip() -> tuple[Array, Array]:
@@ -133,9 +136,9 @@ def _backward(
     def run() -> tuple[Array, Array, Array]:
         (slope,) = jax.vjp(activation, before)[1](cotangent[:, :outputs])
         slope = jnp.where(has_layer, slope, 0)
-        of_x = _padded(jnp.matmul(slope, kernel.T, precision=precision), x.shape[1])
-        of_kernel = jnp.matmul(x[:, :inputs].T, slope, precision=precision)
-        return jnp.where(has_layer, of_x, cotangent), of_kernel, slope.sum(axis=0)
+        with jax.default_matmul_precision(precision):
+            of_x, of_kernel, of_bias = jax.vjp(linear, x[:, :inputs], kernel, jnp.zeros(outputs))[1](slope)
+        return jnp.where(has_layer, _padded(of_x, x.shape[1]), cotangent), of_kernel, of_bias
 
     def skip() -> tuple[Array, Array, Array]:
         return cotangent, jnp.zeros_like(kernel), jnp.zeros(outputs, kernel.dtype)
