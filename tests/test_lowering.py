@@ -204,9 +204,10 @@ def test_the_cores_of_a_cpu_share_a_device_and_accelerators_work_by_themselves(m
 def test_only_cpus_are_compiled_for_by_other_rules_and_the_users_own_come_first(monkeypatch, kind):
     cpu = DeviceKind("cpu", "cpu")
     assert devices.compiler_options(kind) == {}
-    assert devices.compiler_options(cpu) == {"xla_backend_optimization_level": 1}
+    copies = {"xla_cpu_copy_insertion_use_region_analysis": True}
+    assert devices.compiler_options(cpu) == {"xla_backend_optimization_level": 1, **copies}
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")
-    assert devices.compiler_options(cpu) == {}
+    assert devices.compiler_options(cpu) == copies
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from vtune.keys import seed_words
 from vtune.protocols import Chunk, Hparams, Leg, Rung, Shapes, Training
 from vtune.training.caches import nothing_kept
 from vtune.training.cost import VERSION, CostTable, cost_table, lanes_within, turn_seconds
-from vtune.training.devices import Device, kind_of, local_devices, machine_of, num_cores
+from vtune.training.devices import Device, kind_of, local_devices, machine_of, num_cores, worker_devices
 from vtune.training.job import Job
 from vtune.training.ladder import Ladder
 from vtune.training.measured import SPEEDS, MeasuredTable, write_table
@@ -128,8 +129,7 @@ def calibrate(path: str | PathLike[str]) -> Iterator[str]:
     yield f"{machine_of(kind)}, jax {jax.__version__}: {len(CASES)} chunks of networks on the digits"
     with nothing_kept():
         timings = [_time(case, base, data, device) for case in CASES]
-    # Seconds on a CPU are those of all cores added up, in which a product takes as long as on one core.
-    peak = peak_flops() / (len(local_devices()) if kind.is_accelerator else num_cores())
+    peak = peak_flops() / (len(local_devices()) if kind.is_accelerator else num_cores())  # of one worker
     speeds = fit(timings, base, data, peak)
     own = base._replace(**speeds)
     yield "width layers rows batch  compile  measured/predicted by your table   by vtune's"
@@ -157,7 +157,10 @@ def _time(case: Case, base: CostTable, data: Data, device: Device) -> Timing:
 
 
 def chunk_seconds(rung: Rung, row: Hparams, data: Data, device: Device, repeats: int) -> tuple[float, list[float]]:
-    """Returns the seconds to compile a rung, and to train a chunk of it once it is compiled; on a CPU, of all cores.
+    """Returns the seconds to compile a rung, and to train a chunk of it once it is compiled.
+
+    On a CPU every worker trains such a chunk at the same time, as in a search: a core that rests would help with the
+    products of another. Compiling is told in seconds of one core, as other programs may have the others.
 
     Args:
         rung: of an MLP with Adam.
@@ -172,18 +175,24 @@ def chunk_seconds(rung: Rung, row: Hparams, data: Data, device: Device, repeats:
     traced = tuple((name, "int32" if name in ("batch_size", "hidden", "layers") else "float32") for name in names)
     no_ladder = Ladder(VERSION, device.device_kind, data.dtype.name, None, (), None, (), 1, 0.0)
     job = Job(recipe, no_ladder, traced, data, seed_words(0), objective)
-    worker, program = Worker(OneDevice(device), job, Weights()), job.program(rung)
+    program, place = job.program(rung), OneDevice(device)
+    is_accelerator = kind_of(device).is_accelerator
+    workers = [Worker(place, job, Weights()) for _ in ([device] if is_accelerator else worker_devices(local_devices()))]
     chunk = Chunk(rung, tuple(Training((Leg(lane, row, EPOCHS),)) for lane in range(rung.lanes)))
-    clock = time.perf_counter if kind_of(device).is_accelerator else time.process_time
+    compiling = _seconds_of(lambda: program.on(place), time.perf_counter if is_accelerator else time.process_time)
+    with ThreadPoolExecutor(len(workers)) as pool:
 
-    def seconds_of(call: Callable[[], Any]) -> float:
-        started = clock()
-        call()
-        return clock() - started
+        def train() -> None:
+            list(pool.map(lambda worker: worker.train(chunk), workers))
 
-    compiling = seconds_of(lambda: program.on(worker.place))
-    worker.train(chunk)
-    return compiling, [seconds_of(lambda: worker.train(chunk)) for _ in range(repeats)]
+        train()
+        return compiling, [_seconds_of(train, time.perf_counter) for _ in range(repeats)]
+
+
+def _seconds_of(call: Callable[[], Any], clock: Callable[[], float]) -> float:
+    started = clock()
+    call()
+    return clock() - started
 
 
 def fit(timings: Sequence[Timing], base: CostTable, data: Data, peak: float) -> dict[str, float]:

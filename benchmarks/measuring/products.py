@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from vtune.protocols import ChunkResult
 from vtune.study import Study
+from vtune.training.dense import linear
 from vtune.training.devices import kind_of, local_devices, own, worker_devices
 from vtune.training.outlook import Outlook
 
@@ -112,10 +113,14 @@ def _turns(
 ) -> tuple[Array, Array]:
     """Computes the products again and again; each turn takes what the last one put out, or it would be left out."""
 
+    def product(x: Array, kernel: Array) -> Array:
+        return linear(x, kernel, jnp.zeros(kernel.shape[1]))
+
     def turn(_: Array, carried: tuple[Array, Array]) -> tuple[Array, Array]:
         x, kernel = carried
-        slope = x @ kernel
-        return x if is_first else slope @ jnp.swapaxes(kernel, 1, 2), jnp.swapaxes(x, 1, 2) @ slope
+        slope, way_back = jax.vjp(jax.vmap(product), x, kernel)
+        of_x, of_kernel = way_back(slope)
+        return x if is_first else of_x, of_kernel
 
     return lax.fori_loop(0, number, turn, (x, kernel))
 

@@ -4,6 +4,8 @@ The gradients are what they always are. But written as they come, two of the pro
 over rows is taken number by number.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -26,18 +28,15 @@ def linear(
 
 
 @linear.defjvp
-def _linear_jvp(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+def _linear_jvp(primals: tuple[Any, Any, Any], tangents: tuple[Any, Any, Any]) -> tuple[Array, Array]:
     """The way back is the transpose of this, operation by operation."""
-    (x, kernel, _), (of_x, of_kernel, of_bias) = primals, tangents
+    (x, kernel, _), (of_x, of_kernel, of_bias) = primals, map(jnp.asarray, tangents)
     rows, inputs = x.shape
     turned = lax.optimization_barrier(x.T)  # else XLA puts it back into the product
     of_rows = lax.optimization_barrier(of_x.T) if inputs > _TALL * rows else of_x.T
-    changes = [
-        lax.dot_general(kernel, of_rows, (((0,), (0,)), ((), ()))).T,
-        lax.dot_general(turned, of_kernel, (((0,), (0,)), ((), ()))),
-        _repeated(of_bias, rows),
-    ]
-    return linear(*primals), sum(changes)
+    by_x = lax.dot_general(kernel, of_rows, (((0,), (0,)), ((), ()))).T
+    by_kernel = lax.dot_general(turned, of_kernel, (((0,), (0,)), ((), ())))
+    return linear(*primals), by_x + by_kernel + _repeated(of_bias, rows)
 
 
 def _repeated(row: Float[Array, " outputs"], times: int) -> Float[Array, "times outputs"]:

@@ -26,6 +26,8 @@ _DRIVERS = {"an NVIDIA GPU": "/proc/driver/nvidia/version", "an AMD GPU": "/dev/
 
 
 _CPU_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_copy_insertion_use_region_analysis": True}
+"""What XLA is told, by the names of its flags."""
+
 _CPU_FACTS = Path("/proc/cpuinfo")
 
 
@@ -61,10 +63,11 @@ def kind_of(device: Device) -> DeviceKind:
 
 
 def compiler_options(kind: DeviceKind) -> dict[str, Any]:
-    """Returns what to tell XLA, where the user does not by ``XLA_FLAGS``: LLVM's level of optimization on a CPU.
+    """Returns what to tell XLA, where the user does not by ``XLA_FLAGS``. There is something to tell for CPUs alone.
 
-    Level 1 compiles a rung's program in an eighth less time, and its code is as fast (``benchmarks/chunks.py`` prints
-    both).
+    LLVM's level of optimization: 1 compiles a rung's program in an eighth less time, and its code is as fast. And to
+    look closely at which arrays are still read: else moments are stepped into other arrays, and copied back into their
+    own. ``benchmarks/chunks.py`` prints what is gained by each.
     """
     told = os.environ.get("XLA_FLAGS", "")
     return {} if kind.is_accelerator else {name: value for name, value in _CPU_OPTIONS.items() if name not in told}

@@ -236,7 +236,7 @@ class Engine:
     def validate(self, states: LaneState, inputs: ChunkInputs) -> Float[Array, "lanes metrics"]:
         """Returns the means of loss and metrics over the validation rows, some rows at a time to bound the memory."""
         num_rows = inputs.valid.x.shape[0]
-        rows = min(num_rows, VALIDATION_ROWS)
+        rows = -(-num_rows // -(-num_rows // VALIDATION_ROWS))
         missing = -num_rows % rows
         padded = jax.tree.map(lambda a: jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)), inputs.valid)
 

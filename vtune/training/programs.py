@@ -1,11 +1,13 @@
 """Compiled programs: one trace a rung, one compilation a rung and place, kept for the next study."""
 
+import gc
 import hashlib
 import math
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -39,6 +41,18 @@ _TRACING = threading.Lock()
 
 _ORDER_ENTRIES = 1 << 22
 _MAX_EPOCHS_PER_CALL = 32
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Puts the search for garbage off: a trace makes many objects that stay, and would be searched again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Stopped(Exception):
@@ -132,7 +146,7 @@ class Program:
         """
         with self._compiling.setdefault(place, threading.Lock()):
             if place not in self._compiled:
-                with _TRACING:  # where it is a second device's turn, it finds this done
+                with _TRACING, _uncollected():  # where it is a second device's turn, it finds this done
                     _go_on_unless(is_stopped)
                     started = time.perf_counter()
                     lowered = self._jitted_for(place).trace(*place.abstract(self._arguments)).lower()
