@@ -2,13 +2,13 @@
 
     python benchmarks/chunks.py [--repeats 5]
 
-For widths, depths, micro-batches and batch sizes it prints the seconds of one core to compile, and, warm, the useful
-FLOP/s of a worker that trains a chunk while all others train such chunks too (``measuring/work.py`` says what is
-useful). The last column is measured over predicted seconds: the ladder is planned from the predicted ones
-(``vtune/training/cost.py``), and numbers near 1 are a table that fits this machine. Under
-``XLA_FLAGS=--xla_backend_optimization_level=3`` it measures what LLVM's usual level of optimization costs and brings,
-and under ``XLA_FLAGS=--xla_cpu_copy_insertion_use_region_analysis=false`` what arrays cost that XLA copies then.
-Expected time: 4 minutes.
+For widths, depths, micro-batches and batch sizes it prints the seconds to compile, and, warm, the useful FLOP/s of a
+worker that trains a chunk (``measuring/work.py`` says what is useful). On a CPU all workers train such chunks at the
+same time, and compiling is told in seconds of one core. The last column is measured over predicted seconds: the ladder
+is planned from the predicted ones (``vtune/training/cost.py``), and numbers near 1 are a table that fits this machine.
+Under ``XLA_FLAGS=--xla_backend_optimization_level=3`` it measures what LLVM's usual level of optimization costs and
+brings, and under ``XLA_FLAGS=--xla_cpu_copy_insertion_use_region_analysis=false`` what arrays cost that XLA copies
+then. Expected time: 4 minutes.
 """
 
 import argparse

@@ -12,10 +12,11 @@ compiled nothing for it; its ``compiling`` is summed over programs, two of which
 
 The second table takes the search with the median share apart. Its share of the peak is the product of ``true sizes``,
 how much of what the matrix products of the training compute is no padding and no idle lane; ``product rate``, how fast
-these products are by themselves, layer by layer, batched over as many lanes and rows and with all workers busy, by the
-peak; ``in products``, what they take at that rate, of the time in which workers train or evaluate; and ``at work``, the
-latter by the warm time: the rest is set-up, queue and waiting for the last chunk. ``products alone`` is the product of
-the first two: the share of programs that do nothing but these products, all the time.
+these products are by themselves, as ``vtune/training/dense.py`` writes them, layer by layer, batched over as many lanes
+and rows and with all workers busy, by the peak; ``in products``, what they take at that rate, of the time in which
+workers train or evaluate; and ``at work``, the latter by the warm time: the rest is set-up, queue and waiting for the
+last chunk. ``products alone`` is the product of the first two: the share of programs that do nothing but these
+products, all the time.
 
 The third table takes the same search apart by rung: useful operations for each second in which a worker had a chunk of
 it, and how much of what its products compute is of true sizes. The last is of the mixed search of 256 trials, twice

@@ -1,6 +1,7 @@
 """A cost table of one's own: fitted to what was measured, kept in a file, and good for the plans it is given to."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from vtune.calibration import CASES, Timing, fit
 from vtune.cli import main
 from vtune.data import Data
 from vtune.training.cost import VERSION, cost_table
-from vtune.training.devices import DeviceKind, machine_of
+from vtune.training.devices import DeviceKind, local_devices, machine_of, worker_devices
 from vtune.training.measured import MeasuredTable, read_table, write_table
 
 CPU, DATA = DeviceKind("cpu", "cpu"), Data.of(None)
@@ -134,3 +135,22 @@ def test_a_machine_is_measured_and_what_does_not_fit_is_not_written(tmp_path, ca
     assert main(["bench", "--calibrate", str(tmp_path / "bad.json")]) == 2
     assert "no table fits" in capsys.readouterr().err
     assert not (tmp_path / "bad.json").exists()
+
+
+def test_on_a_cpu_as_many_chunks_are_timed_at_the_same_time_as_a_search_trains(monkeypatch):
+    num_workers = len(worker_devices(local_devices()))
+    assert num_workers > 1
+    others = threading.Barrier(num_workers)
+    train = calibration.Worker.train
+
+    def together(*arguments):
+        others.wait(timeout=60)  # raises where one of them is missing
+        return train(*arguments)
+
+    monkeypatch.setattr(calibration.Worker, "train", together)
+    case = calibration.CASES[0]
+    device, table = local_devices()[0], cost_table(CPU)
+    compiling, seconds = calibration.chunk_seconds(case.rung(table, DATA), case.row, DATA, device, repeats=2)
+    assert compiling > 0
+    assert len(seconds) == 2
+    assert min(seconds) > 0

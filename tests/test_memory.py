@@ -59,14 +59,17 @@ def test_the_estimate_is_within_a_quarter_of_what_the_compiler_says(space, optio
     assert program.estimated_bytes <= program.most_bytes
 
 
+@pytest.mark.parametrize("batch_size", [32, choice([24, 40])], ids=["shared", "rows of their own"])
 @pytest.mark.long
-def test_the_estimate_holds_for_rows_of_many_numbers_too():
+def test_the_estimate_holds_for_rows_of_many_numbers_too(batch_size):
     numbers = np.random.default_rng(1).normal(size=(96, 3072)).astype(np.float32)
     data = Data(train=(numbers, np.arange(96) % 10), valid=(numbers[:50], np.arange(50) % 10))
-    space = {**LARGE, "batch_size": 32, "hidden": 16, "layers": 1}
+    space = {**LARGE, "batch_size": batch_size, "hidden": 16, "layers": 1}
     queue = make_queue(space, data, chunk=64)
-    (row,) = complete([{**rows_for(1)[0], "batch_size": 32, "hidden": 16, "layers": 1, "optimizer": "adam"}])
+    size = batch_size if isinstance(batch_size, int) else batch_size.values[-1]
+    (row,) = complete([{**rows_for(1)[0], "batch_size": size, "hidden": 16, "layers": 1, "optimizer": "adam"}])
     program = queue.job.program(queue.job.ladder.rung(row))
+    assert program.rung.is_shared == isinstance(batch_size, int)
     told = program.memory_analysis(OneDevice(jax.devices()[0]))
     needed = told.argument_size_in_bytes + told.output_size_in_bytes + told.temp_size_in_bytes
     assert program.estimated_bytes == pytest.approx(needed - told.alias_size_in_bytes, rel=0.25)

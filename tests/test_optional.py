@@ -106,6 +106,16 @@ def test_parts_are_worked_on_one_by_one_and_put_together_again():
     assert lacking[0].count == 1
 
 
+def test_an_optional_layer_may_have_weights_of_half_precision():
+    kernel, x = draws(INPUTS, OUTPUTS).astype(jnp.bfloat16), draws(BATCH, ROOM).astype(jnp.bfloat16)
+
+    def loss(kernel, bias):
+        return optional_layer(jnp.tanh, kernel, bias, x, jnp.array(True)).sum()
+
+    found = jax.grad(loss, argnums=(0, 1))(kernel, jnp.zeros(OUTPUTS, jnp.bfloat16))
+    assert all(gradient.dtype == jnp.bfloat16 for gradient in found)
+
+
 def test_what_a_part_says_counts_where_a_network_has_it():
     weights = {"first": jnp.ones(3), "second": jnp.full(2, jnp.nan)}
     said = [

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from vtune.keys import seed_words
 from vtune.protocols import Chunk, Hparams, Leg, Rung, Shapes, Training
 from vtune.training.caches import nothing_kept
 from vtune.training.cost import VERSION, CostTable, cost_table, lanes_within, turn_seconds
-from vtune.training.devices import Device, kind_of, local_devices, machine_of, num_cores, worker_devices
+from vtune.training.devices import Device, kind_of, local_devices, machine_of, worker_devices
 from vtune.training.job import Job
 from vtune.training.ladder import Ladder
 from vtune.training.measured import SPEEDS, MeasuredTable, write_table
@@ -129,7 +130,7 @@ def calibrate(path: str | PathLike[str]) -> Iterator[str]:
     yield f"{machine_of(kind)}, jax {jax.__version__}: {len(CASES)} chunks of networks on the digits"
     with nothing_kept():
         timings = [_time(case, base, data, device) for case in CASES]
-    peak = peak_flops() / (len(local_devices()) if kind.is_accelerator else num_cores())  # of one worker
+    peak = peak_flops() / len(worker_devices(local_devices()))
     speeds = fit(timings, base, data, peak)
     own = base._replace(**speeds)
     yield "width layers rows batch  compile  measured/predicted by your table   by vtune's"
@@ -179,20 +180,31 @@ def chunk_seconds(rung: Rung, row: Hparams, data: Data, device: Device, repeats:
     is_accelerator = kind_of(device).is_accelerator
     workers = [Worker(place, job, Weights()) for _ in ([device] if is_accelerator else worker_devices(local_devices()))]
     chunk = Chunk(rung, tuple(Training((Leg(lane, row, EPOCHS),)) for lane in range(rung.lanes)))
-    compiling = _seconds_of(lambda: program.on(place), time.perf_counter if is_accelerator else time.process_time)
-    with ThreadPoolExecutor(len(workers)) as pool:
-
-        def train() -> None:
-            list(pool.map(lambda worker: worker.train(chunk), workers))
-
-        train()
-        return compiling, [_seconds_of(train, time.perf_counter) for _ in range(repeats)]
-
-
-def _seconds_of(call: Callable[[], Any], clock: Callable[[], float]) -> float:
+    clock = time.perf_counter if is_accelerator else time.process_time
     started = clock()
-    call()
-    return clock() - started
+    program.on(place)
+    compiling = clock() - started
+    side_by_side(lambda worker: worker.train(chunk), workers)
+    return compiling, [side_by_side(lambda worker: worker.train(chunk), workers) for _ in range(repeats)]
+
+
+def side_by_side(call: Callable[[Any], Any], given: Sequence[Any]) -> float:
+    """Returns the seconds of a call, the median of as many at the same time as there are arguments.
+
+    Args:
+        call: takes one of them, each in a thread of its own. Arrays that it returns are waited for.
+        given: the arguments.
+    """
+    gate = threading.Barrier(len(given))
+
+    def timed(argument: Any) -> float:
+        gate.wait()
+        started = time.perf_counter()
+        jax.block_until_ready(call(argument))
+        return time.perf_counter() - started
+
+    with ThreadPoolExecutor(len(given)) as pool:
+        return statistics.median(pool.map(timed, given))
 
 
 def fit(timings: Sequence[Timing], base: CostTable, data: Data, peak: float) -> dict[str, float]:

@@ -83,8 +83,9 @@ def plan(
     """Returns how ``search`` with the same arguments would train, and what that is expected to take, without training.
 
     Nothing is compiled either. The ladder is the one that the search plans for itself: where sizes and batches are cut
-    so that padding and compiling together take the least time, by a cost table that ships with vtune: for CPUs it was
-    measured on one of them, for accelerators it is a guess. So seconds here may be others, and their ratios count.
+    so that padding and compiling together take the least time, a third of compiling being left to later searches, which
+    find the programs. It goes by a cost table that ships with vtune: for CPUs it was measured on one of them, for
+    accelerators it is a guess. So seconds here may be others, and their ratios count.
     Every trial is taken to train all its epochs, once, whatever a strategy makes of it. What each program has of the
     trials is told by 4,096 that are drawn from the whole space: a strategy that zooms in has other shares later on, and
     one that asks in rounds waits for the last chunk of each. Left out is the time in which a search looks into the

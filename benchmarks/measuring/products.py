@@ -1,18 +1,15 @@
-"""How many of a search's operations are matrix products, and how long those take by themselves."""
+"""How many of a search's operations are matrix products, and how long those of vtune's layers take by themselves."""
 
-import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Int
 
+from vtune.calibration import side_by_side
 from vtune.protocols import ChunkResult
 from vtune.study import Study
 from vtune.training.dense import linear
@@ -123,17 +120,3 @@ def _turns(
         return x if is_first else of_x, of_kernel
 
     return lax.fori_loop(0, number, turn, (x, kernel))
-
-
-def side_by_side(call: Callable[[Any], Any], given: Sequence[Any]) -> float:
-    """Returns the seconds of a call, of as many at the same time as there are arguments."""
-    gate = threading.Barrier(len(given))
-
-    def timed(arguments: Any) -> float:
-        gate.wait()
-        started = time.perf_counter()
-        jax.block_until_ready(call(arguments))
-        return time.perf_counter() - started
-
-    with ThreadPoolExecutor(len(given)) as pool:
-        return median(pool.map(timed, given))

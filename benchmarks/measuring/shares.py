@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from measuring.products import side_by_side
 from measuring.workers import COMPILING, heard, recorded, replaced
+from vtune.calibration import side_by_side
 from vtune.protocols import Chunk, ChunkResult
 from vtune.saves import Saves
 from vtune.study import Study

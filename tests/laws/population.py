@@ -20,7 +20,7 @@ from vtune.training.setup import EXECUTORS, make_job, make_parts
 ROOT = seed_words(11)
 
 
-def digits(num_train: int = 416, num_valid: int = 150) -> Data:
+def digits(num_train: int = 416, num_valid: int = 151) -> Data:
     """The first rows of the digits; 416 rows are 13 batches of 32, 11 of 37, 4 of 96 and 2 of 200."""
     whole = Data.of(None, key=jax.random.key(0, impl="threefry2x32"))
     return Data(

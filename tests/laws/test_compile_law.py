@@ -1,5 +1,6 @@
 """Law Compile: at most one trace a rung, one compilation a rung and place, and few other programs a study."""
 
+import gc
 import threading
 import time
 from contextlib import nullcontext
@@ -180,6 +181,27 @@ def test_who_is_told_to_stop_does_not_compile(first, asked):
     assert compiled.count == 0
     assert not fresh.is_compiled_for(place)
     assert fresh.num_traces == asked - 1
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_garbage_is_collected_after_a_trace_as_before_it(monkeypatch, first, was_on):
+    known, seen = programs_of(first[0])[0], []
+    program = Program(known._recipe, known.rung, first[0].job.signature)
+
+    def traced(*_):
+        seen.append(gc.isenabled())
+        raise Stopped
+
+    monkeypatch.setattr(Program, "_advance", traced)
+    try:
+        if not was_on:
+            gc.disable()
+        with pytest.raises(Stopped):
+            program.on(OneDevice(jax.devices()[0]))
+        assert seen == [False]
+        assert gc.isenabled() == was_on
+    finally:
+        gc.enable()
 
 
 def test_the_cores_of_a_cpu_share_what_is_compiled(first):

@@ -15,7 +15,7 @@ from vtune.protocols import Shapes
 from vtune.space import Space, sample_points
 from vtune.training.cost import cost_table
 from vtune.training.devices import DeviceKind
-from vtune.training.ladder import Cut
+from vtune.training.ladder import Cut, Ladder
 from vtune.training.mlp import MLP
 from vtune.training.planner import Planner, padded_sizes
 
@@ -118,6 +118,24 @@ def test_what_fills_no_chunk_is_planned_with_the_lanes_it_leaves_empty():
     seconds = [planner.plan_elastic(MLP.elastic, ["hidden", "layers"]).expected_seconds for planner in (alone, among)]
     compiling = alone.table.compile_seconds
     assert seconds[1] - compiling > 80 * (seconds[0] - compiling)  # 512 lanes where 4 and, at random, a few more do
+
+
+def test_a_search_is_charged_with_a_part_of_compiling_and_told_all_of_it(monkeypatch):
+    def planned(charged: float) -> Ladder:
+        monkeypatch.setattr("vtune.training.planner._CHARGED", charged)
+        return planner_of(SPACE, trials=300).plan_elastic(MLP.elastic, ["hidden", "layers"])
+
+    some, all_of_it, none = planned(2 / 3), planned(1.0), planned(1e-9)
+    assert len(all_of_it.cells) < len(some.cells) < len(none.cells)
+    assert all_of_it.expected_seconds <= min(some.expected_seconds, none.expected_seconds)
+    alone = planner_of(SPACE, trials=4, chunk=4)
+    monkeypatch.setattr("vtune.training.planner._CHARGED", 2 / 3)
+    ladder = alone.plan_elastic(MLP.elastic, ["hidden", "layers"])
+    assert len(ladder.cells) == 1
+    monkeypatch.setattr("vtune.training.planner._CHARGED", 1.0)
+    whole = alone.plan_elastic(MLP.elastic, ["hidden", "layers"])
+    assert whole.cells == ladder.cells
+    assert whole.expected_seconds == pytest.approx(ladder.expected_seconds)
 
 
 def test_a_single_size_is_a_constant_of_the_program():

@@ -73,6 +73,11 @@ def compiler_options(kind: DeviceKind) -> dict[str, Any]:
     return {} if kind.is_accelerator else {name: value for name, value in _CPU_OPTIONS.items() if name not in told}
 
 
+def is_cpu_default() -> bool:
+    """Whether JAX computes on a CPU what it is not told another device for."""
+    return jax.default_backend() == "cpu"
+
+
 def lowering_target(device: Device) -> str | None:
     """Returns the device as ``jax.export`` names it, one maker's GPUs by another name; None if it is none of these."""
     told = f"{device.platform} {device.client.platform_version}".lower()

@@ -6,6 +6,7 @@ old state bit for bit. Nothing is ever reduced over lanes but the number of turn
 and whether any has some part of the network: where none does, the optimizer, or the part, is left out.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from vtune.scaling import Units
 from vtune.training.optional import NetworkParts
 
 VALIDATION_ROWS = 128
-"""How many validation rows are measured at a time."""
+"""How many validation rows are measured at a time, at most."""
 
 
 class Rows(NamedTuple):
@@ -236,7 +237,7 @@ class Engine:
     def validate(self, states: LaneState, inputs: ChunkInputs) -> Float[Array, "lanes metrics"]:
         """Returns the means of loss and metrics over the validation rows, some rows at a time to bound the memory."""
         num_rows = inputs.valid.x.shape[0]
-        rows = -(-num_rows // -(-num_rows // VALIDATION_ROWS))
+        rows = math.ceil(num_rows / math.ceil(num_rows / VALIDATION_ROWS))  # the last part is nearly as large as others
         missing = -num_rows % rows
         padded = jax.tree.map(lambda a: jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)), inputs.valid)
 

@@ -70,6 +70,12 @@ def _kept_bytes(task: Task, rung: Rung, states: LaneState, inputs: ChunkInputs) 
 
         return jax.vjp(loss, state.params)[1]
 
-    kept = [leaf for leaf in jax.tree.leaves(jax.eval_shape(backward, *one, x, y)) if leaf.shape[:1] == (rung.rows,)]
-    shared = [leaf for leaf in kept if leaf.shape == x.shape][:1] if rung.is_shared and not rung.copies_rows else []
+    weights = {leaf.shape for leaf in jax.tree.leaves(one[0].params)}
+
+    def is_of_rows(shape: tuple[int, ...]) -> bool:
+        """Rows may be kept transposed; weights with as many columns are no rows."""
+        return shape[:1] == (rung.rows,) or (shape[1:2] == (rung.rows,) and shape not in weights)
+
+    kept = [leaf for leaf in jax.tree.leaves(jax.eval_shape(backward, *one, x, y)) if is_of_rows(leaf.shape)]
+    shared = [leaf for leaf in kept if leaf.size == x.size][:1] if rung.is_shared and not rung.copies_rows else []
     return num_bytes(kept) - num_bytes(shared)

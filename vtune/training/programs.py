@@ -44,8 +44,8 @@ _MAX_EPOCHS_PER_CALL = 32
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Puts the search for garbage off: a trace makes many objects that stay, and would be searched again and again."""
+def _gc_paused() -> Iterator[None]:
+    """Puts garbage collection off: a trace makes many objects and drops few, and would set off one after another."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -146,7 +146,7 @@ class Program:
         """
         with self._compiling.setdefault(place, threading.Lock()):
             if place not in self._compiled:
-                with _TRACING, _uncollected():  # where it is a second device's turn, it finds this done
+                with _TRACING, _gc_paused():  # where it is a second device's turn, it finds this done
                     _go_on_unless(is_stopped)
                     started = time.perf_counter()
                     lowered = self._jitted_for(place).trace(*place.abstract(self._arguments)).lower()
