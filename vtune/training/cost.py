@@ -59,7 +59,7 @@ _CPU = CostTable(
     copies_rows=True,
 )
 """Fitted with ``vtune bench --calibrate`` on two cores with AVX-512 and 2 MiB of L2 each, float32, widths 16 to 256.
-Two lanes pay even where they do not fit into L2: XLA compiles a single one to slower products."""
+Chunks have two lanes even where those do not fit into L2; under ``chunk=1`` a search shows what a single one costs."""
 
 _ACCELERATOR = CostTable(
     flops_per_second=8.0e10,

@@ -137,9 +137,8 @@ def _backward(
         (slope,) = jax.vjp(activation, before)[1](cotangent[:, :outputs])
         slope = jnp.where(has_layer, slope, 0)
         with jax.default_matmul_precision(precision):
-            of_x, of_kernel, of_bias = jax.vjp(linear, x[:, :inputs], kernel, jnp.zeros(outputs, kernel.dtype))[1](
-                slope
-            )
+            _, backward = jax.vjp(linear, x[:, :inputs], kernel, jnp.zeros(outputs, kernel.dtype))
+            of_x, of_kernel, of_bias = backward(slope)
         return jnp.where(has_layer, _padded(of_x, x.shape[1]), cotangent), of_kernel, of_bias
 
     def skip() -> tuple[Array, Array, Array]:

@@ -34,8 +34,8 @@ _MAX_ROWS = 128
 """Rows of the largest micro-batches."""
 
 _CHARGED = 2 / 3
-"""How much of compiling a search is charged with: its programs are kept, and the next one finds them. The optimum is
-flat: a search gains next to nothing from fewer programs, and each later one would pad more (``vtune.plan`` tells both).
+"""How much of compiling a search is charged with: its programs are kept, and the next one finds them. A choice between
+the first search and later ones, for which ``vtune.plan`` tells the seconds of both.
 """
 
 _CUTS = [Cut(target, divides) for divides in (True, False) for target in (32, 64, _MAX_ROWS)]
