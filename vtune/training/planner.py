@@ -122,7 +122,18 @@ class Planner:
         """
         groups = {cut: self._groups(cut) for cut in _CUTS}
         few = {cut: kinds for cut, kinds in groups.items() if len(kinds) <= _MAX_GROUPS}
-        plans = [(self._plan_groups(elastic, names, kinds), cut) for cut, kinds in few.items()]
+
+        @cache
+        def group(rows: int, *batch_sizes: int) -> _Group:
+            """Several cuts have it, and it is split once for all of them."""
+            return _Group(self, elastic, tuple(names), batch_sizes, rows)
+
+        def choice(kinds: _Groups) -> _Choice:
+            parts = [group(rows, *sizes).choice(is_shared) for (rows, is_shared), sizes in kinds.items()]
+            cells = [cell for part in parts for cell in part.cells]
+            return _Choice(sum(part.charged for part in parts), sum(part.programs for part in parts), cells)
+
+        plans = [(choice(kinds), cut) for cut, kinds in few.items()]
         plan, cut = min(plans, key=lambda each: each[0].charged)
         rest = (1 - _CHARGED) * plan.programs * self.table.compile_seconds
         return self._ladder(cut, plan.cells, plan.charged + rest)
@@ -212,11 +223,6 @@ class Planner:
             groups.setdefault(cut.rows(batch_size), []).append(batch_size)
         return groups
 
-    def _plan_groups(self, elastic: Elastic, names: Sequence[str], groups: _Groups) -> _Choice:
-        parts = [_Group(self, elastic, tuple(names), sizes, *key).plan() for key, sizes in groups.items()]
-        cells = [cell for part in parts for cell in part.cells]
-        return _Choice(sum(part.charged for part in parts), sum(part.programs for part in parts), cells)
-
     @cached_property
     def table(self) -> CostTable:
         """What is known of these devices."""
@@ -246,7 +252,11 @@ class Planner:
     def share(self, name: str, interval: _Interval) -> float:
         """Returns the share of sampled trials whose value of ``name`` lies in the interval, ends included."""
         low, high = interval
-        return self.space.cdf(name, high) - self.space.cdf(name, low - 1)
+        return self._cdf(name, high) - self._cdf(name, low - 1)
+
+    @cached_property
+    def _cdf(self) -> Callable[[str, int], float]:
+        return cache(self.space.cdf)
 
     def share_with_layer(self, layer: Layer, interval: _Interval) -> float:
         """Returns the share with a layer, of the trials whose number of layers lies in the interval."""
@@ -263,15 +273,22 @@ class _Group:
     planner: Planner
     elastic: Elastic
     names: tuple[str, ...]
-    batch_sizes: list[int]
+    batch_sizes: tuple[int, ...]
     rows: int
-    is_shared: bool
 
-    def plan(self) -> _Choice:
-        """Returns the cheapest way to split them."""
-        charged, boxes = self._split((), sum(self._all_shares))
+    def choice(self, is_shared: bool) -> _Choice:
+        """Returns the cheapest way to split them.
+
+        Args:
+            is_shared: whether the rows of a micro-batch divide all batch sizes; it makes no difference to the split.
+        """
+        charged, boxes = self._cheapest
         programs = sum(self.planner.expected_programs(share) for _, share in boxes)
-        return _Choice(charged, programs, [self._cell(box, share) for box, share in boxes])
+        return _Choice(charged, programs, [self._cell(box, share, is_shared) for box, share in boxes])
+
+    @cached_property
+    def _cheapest(self) -> _Split:
+        return self._split((), sum(self._all_shares))
 
     @cached_property
     def _all_shares(self) -> list[float]:
@@ -396,10 +413,10 @@ class _Group:
             return 1.0
         return self.planner.share_with_layer(layer, box[self._names.index(layer.layers)])
 
-    def _cell(self, box: _Box, share: float) -> Cell:
+    def _cell(self, box: _Box, share: float, is_shared: bool) -> Cell:
         low = {name: low for name, (low, _) in zip(self._names, box, strict=True)}
         high = {name: high for name, (_, high) in zip(self._names, box, strict=True)}
-        return self.planner.cell(low, high, self.rows, self.is_shared, self.batch_sizes, self._lanes(box, share))
+        return self.planner.cell(low, high, self.rows, is_shared, self.batch_sizes, self._lanes(box, share))
 
 
 def padded_sizes(space: Space, name: str, most: int = _MAX_STEPS) -> list[int]:
