@@ -17,7 +17,7 @@ from vtune.training.cost import cost_table
 from vtune.training.devices import DeviceKind
 from vtune.training.ladder import Cut, Ladder
 from vtune.training.mlp import MLP
-from vtune.training.planner import Planner, padded_sizes
+from vtune.training.planner import _CUTS, Planner, _Group, padded_sizes
 
 CPU = DeviceKind("cpu", "cpu")
 GPU = DeviceKind("gpu", "a large one", 80 << 30)
@@ -118,6 +118,23 @@ def test_what_fills_no_chunk_is_planned_with_the_lanes_it_leaves_empty():
     seconds = [planner.plan_elastic(MLP.elastic, ["hidden", "layers"]).expected_seconds for planner in (alone, among)]
     compiling = alone.table.compile_seconds
     assert seconds[1] - compiling > 80 * (seconds[0] - compiling)  # 512 lanes where 4 and, at random, a few more do
+
+
+def test_what_several_ways_to_cut_batches_have_in_common_is_planned_once(monkeypatch):
+    planned, plan, batch_sizes = [], _Group.plan, (32, 64, 128, 256)
+
+    def counted(group: _Group):
+        planned.append((group.rows, group.is_shared, group.batch_sizes))
+        return plan(group)
+
+    monkeypatch.setattr(_Group, "plan", counted)
+    ladder_of(SPACE)
+    kinds = [(cut, cut.rows(size)) for cut in _CUTS for size in batch_sizes]
+    asked = [
+        (*kind, tuple(size for size in batch_sizes if cut.rows(size) == kind)) for cut, kind in dict.fromkeys(kinds)
+    ]
+    assert sorted(planned) == sorted(set(asked))
+    assert len(planned) < len(asked)
 
 
 def test_a_search_is_charged_with_a_part_of_compiling_and_told_all_of_it(monkeypatch):

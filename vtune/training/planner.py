@@ -124,16 +124,16 @@ class Planner:
         few = {cut: kinds for cut, kinds in groups.items() if len(kinds) <= _MAX_GROUPS}
 
         @cache
-        def group(rows: int, *batch_sizes: int) -> _Group:
-            """Several cuts have it, and it is split once for all of them."""
-            return _Group(self, elastic, tuple(names), batch_sizes, rows)
+        def part(rows: int, is_shared: bool, batch_sizes: tuple[int, ...]) -> _Choice:
+            """Several cuts have the same part."""
+            return _Group(self, elastic, tuple(names), batch_sizes, rows, is_shared).plan()
 
-        def choice(kinds: _Groups) -> _Choice:
-            parts = [group(rows, *sizes).choice(is_shared) for (rows, is_shared), sizes in kinds.items()]
+        def whole(kinds: _Groups) -> _Choice:
+            parts = [part(*kind, tuple(batch_sizes)) for kind, batch_sizes in kinds.items()]
             cells = [cell for part in parts for cell in part.cells]
             return _Choice(sum(part.charged for part in parts), sum(part.programs for part in parts), cells)
 
-        plans = [(choice(kinds), cut) for cut, kinds in few.items()]
+        plans = [(whole(kinds), cut) for cut, kinds in few.items()]
         plan, cut = min(plans, key=lambda each: each[0].charged)
         rest = (1 - _CHARGED) * plan.programs * self.table.compile_seconds
         return self._ladder(cut, plan.cells, plan.charged + rest)
@@ -256,6 +256,7 @@ class Planner:
 
     @cached_property
     def _cdf(self) -> Callable[[str, int], float]:
+        """The space's, of which a plan asks for the same few values thousands of times."""
         return cache(self.space.cdf)
 
     def share_with_layer(self, layer: Layer, interval: _Interval) -> float:
@@ -275,20 +276,13 @@ class _Group:
     names: tuple[str, ...]
     batch_sizes: tuple[int, ...]
     rows: int
+    is_shared: bool
 
-    def choice(self, is_shared: bool) -> _Choice:
-        """Returns the cheapest way to split them.
-
-        Args:
-            is_shared: whether the rows of a micro-batch divide all batch sizes; it makes no difference to the split.
-        """
-        charged, boxes = self._cheapest
+    def plan(self) -> _Choice:
+        """Returns the cheapest way to split them."""
+        charged, boxes = self._split((), sum(self._all_shares))
         programs = sum(self.planner.expected_programs(share) for _, share in boxes)
-        return _Choice(charged, programs, [self._cell(box, share, is_shared) for box, share in boxes])
-
-    @cached_property
-    def _cheapest(self) -> _Split:
-        return self._split((), sum(self._all_shares))
+        return _Choice(charged, programs, [self._cell(box, share) for box, share in boxes])
 
     @cached_property
     def _all_shares(self) -> list[float]:
@@ -413,10 +407,10 @@ class _Group:
             return 1.0
         return self.planner.share_with_layer(layer, box[self._names.index(layer.layers)])
 
-    def _cell(self, box: _Box, share: float, is_shared: bool) -> Cell:
+    def _cell(self, box: _Box, share: float) -> Cell:
         low = {name: low for name, (low, _) in zip(self._names, box, strict=True)}
         high = {name: high for name, (_, high) in zip(self._names, box, strict=True)}
-        return self.planner.cell(low, high, self.rows, is_shared, self.batch_sizes, self._lanes(box, share))
+        return self.planner.cell(low, high, self.rows, self.is_shared, self.batch_sizes, self._lanes(box, share))
 
 
 def padded_sizes(space: Space, name: str, most: int = _MAX_STEPS) -> list[int]:

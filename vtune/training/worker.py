@@ -92,14 +92,14 @@ class Worker:
         return self._calls(chunk, self._begin(chunk))
 
     def _calls(self, chunk: Chunk, states: LaneState) -> Iterator[tuple[LaneState, np.ndarray]]:
-        program, hand_in = self.job.program(chunk.rung), self.place.hand_in
+        program, put = self.job.program(chunk.rung), self.place.put
         advance, inputs = program.on(self.place), self.inputs(program, chunk)
         epoch, window = chunk.start, self.job.signature.epochs_per_call
         while epoch < chunk.until:
             started = time.perf_counter()
             count = min(chunk.until - epoch, window - epoch % window, self._epochs_at_once(program, chunk))
             inputs = inputs._replace(orders=self._draws(chunk.seed_index, epoch // window).orders)
-            states, curves = advance(states, inputs, hand_in(np.int32(epoch)), hand_in(np.int32(count)))
+            states, curves = advance(states, inputs, put(np.int32(epoch)), put(np.int32(count)))
             yield states, self.place.fetch(curves)[:, :count]
             program.epoch_seconds = (time.perf_counter() - started) / count
             epoch += count
@@ -127,7 +127,7 @@ class Worker:
         num_trials, lanes = len(chunk.trainings), self._num_lanes(chunk)
         rows = [training.hparams for training in chunk.trainings] + [chunk.trainings[0].hparams] * (lanes - num_trials)
         columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in program.traced}
-        columns, is_active = self.place.hand_in_lanes((columns, np.arange(lanes) < num_trials))
+        columns, is_active = self.place.put_lanes((columns, np.arange(lanes) < num_trials))
         return ChunkInputs(columns, is_active, *self._draws(chunk.seed_index, 0), **self._constants)
 
     @cached_property
