@@ -14,7 +14,7 @@ from tests.test_tables import result_of, table_of
 from vtune.cli import main
 from vtune.data import Data
 from vtune.defaults import NINE
-from vtune.keys import seed_words, split_key
+from vtune.keys import seed_words, split_bits
 from vtune.parameters import choice, integers, loguniform
 from vtune.results.plans import Plans
 from vtune.results.store import Folder
@@ -144,7 +144,7 @@ def test_a_table_is_standardized_and_the_command_says_so(search, capsys):
     assert (data.kind, data.inputs, data.standardize, data.columns) == ("targets", (2,), True, ("rooms", "age"))
     # the split is the one that the search would make with this seed
     x, y, _ = np.genfromtxt("houses.csv", delimiter=",", skip_header=1, dtype=np.float32).T[[0, 2, 1]]
-    split = Data.of((np.c_[x, y], y), key=split_key(seed_words(3)), kind="targets")
+    split = Data.dealt((np.c_[x, y], y), split_bits(seed_words(3)), kind="targets")
     np.testing.assert_array_equal(data.train[0], split.train[0])
 
 

@@ -309,3 +309,41 @@ def test_a_complete_space_has_the_axes_of_the_written_one():
     assert whole.axes == space.axes
     assert whole.fixed | space.fixed == whole.fixed
     assert (whole.fixed["optimizer"], whole.fixed["momentum"], whole.fixed["decay"]) == ("momentum", 0.9, 0.5)
+
+
+@pytest.fixture
+def traces(monkeypatch):
+    """What was traced of models, in order."""
+    traced, trace = [], Probe._trace_model
+
+    def noting(self, row, *arguments):
+        traced.append(row)
+        return trace(self, row, *arguments)
+
+    monkeypatch.setattr(Probe, "_trace_model", noting)
+    return traced
+
+
+def test_what_is_vtunes_own_is_traced_once_for_a_space(traces):
+    space = {"hidden": vtune.integers(3, 77), "learning_rate": vtune.loguniform(1e-4, 1e-1)}
+    first = findings_of(vtune.MLP, space)
+    num_traced = len(traces)
+    assert num_traced > 0
+    assert findings_of(vtune.MLP, dict(space)) == first
+    assert len(traces) == num_traced
+
+
+@pytest.mark.parametrize("other", [{"hidden": vtune.integers(3, 78)}, {"decay": 1}, {"decay": vtune.choice([0, 1.5])}])
+def test_for_another_space_it_is_traced_again(traces, other):
+    space = {"hidden": vtune.integers(3, 77), "decay": 1.0}
+    findings_of(vtune.MLP, space)
+    num_traced = len(traces)
+    findings_of(vtune.MLP, {**space, **other})
+    assert len(traces) > num_traced
+
+
+def test_a_model_of_a_users_is_traced_every_time_as_it_may_have_changed(traces):
+    for _ in range(2):
+        before = len(traces)
+        findings_of(user_models.linen_mlp, {"width": vtune.choice([16, 24])})
+        assert len(traces) > before

@@ -20,8 +20,8 @@ from vtune.searching import search
 from vtune.study import Study
 from vtune.training.caches import nothing_kept
 from vtune.training.devices import describe, kind_of, local_devices
+from vtune.training.draws import seed_draws
 from vtune.training.mlp import MLP
-from vtune.training.programs import seed_draws
 
 MIXED = {
     "beta1": reverse_loguniform(0.8, 0.99),

@@ -22,6 +22,7 @@ from vtune.protocols import Chunk, Hparams, Leg, Rung, Shapes, Training
 from vtune.training.caches import nothing_kept
 from vtune.training.cost import VERSION, CostTable, cost_table, lanes_within, turn_seconds
 from vtune.training.devices import Device, kind_of, local_devices, machine_of, worker_devices
+from vtune.training.draws import Draws
 from vtune.training.job import Job
 from vtune.training.ladder import Ladder
 from vtune.training.measured import SPEEDS, MeasuredTable, write_table
@@ -178,7 +179,8 @@ def chunk_seconds(rung: Rung, row: Hparams, data: Data, device: Device, repeats:
     job = Job(recipe, no_ladder, traced, data, seed_words(0), objective)
     program, place = job.program(rung), OneDevice(device)
     is_accelerator = kind_of(device).is_accelerator
-    workers = [Worker(place, job, Weights()) for _ in ([device] if is_accelerator else worker_devices(local_devices()))]
+    draws, seats = Draws(place, job), [device] if is_accelerator else worker_devices(local_devices())
+    workers = [Worker(place, job, Weights(), draws) for _ in seats]
     chunk = Chunk(rung, tuple(Training((Leg(lane, row, EPOCHS),)) for lane in range(rung.lanes)))
     clock = time.perf_counter if is_accelerator else time.process_time
     started = clock()

@@ -189,8 +189,7 @@ def _data(arguments: argparse.Namespace) -> Any:
     """Loads the data; of a table, says what is done with it."""
     from vtune.data import Data
     from vtune.files import load_data
-    from vtune.keys import seed_words, split_key
-    from vtune.training.devices import local_devices
+    from vtune.keys import seed_words, split_bits
     from vtune.training.objective import kind_needed
 
     kind = kind_needed("auto", arguments.metric)
@@ -203,8 +202,7 @@ def _data(arguments: argparse.Namespace) -> Any:
         print(f"{arguments.data}: target {target} ({meaning}), {columns} column{'s' if columns > 1 else ''} {done}")
     if not is_standardized:
         return data
-    local_devices()  # a CPU is split into one device a core before the key of the split starts JAX
-    return Data.of(data, key=split_key(seed_words(arguments.seed)), kind=kind, standardize=True)
+    return Data.dealt(data, split_bits(seed_words(arguments.seed)), kind=kind, standardize=True)
 
 
 def _run(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **options: Any) -> None:

@@ -13,6 +13,7 @@ from jax import Array
 from jaxtyping import Int, Key, Num, UInt32
 
 from vtune.arrays import Kind, Part, Raw, column_names, convert, convert_y, is_float, kind_of, read
+from vtune.keys import seed_words, split_bits
 from vtune.notices import warn_user
 from vtune.precision import float_dtype
 from vtune.scaling import SizeWarning, Units, tell_sizes
@@ -23,10 +24,6 @@ _TRAIN, _VALID, _TEST = range(3)
 # two rows or more trains; any run of a hand is within one row of its fair share.
 _EIGHTY_TWENTY = (_TRAIN, _VALID, _TRAIN, _TRAIN, _TRAIN)
 _SIXTY_TWENTY_TWENTY = (_TRAIN, _VALID, _TRAIN, _TEST, _TRAIN)
-
-# What is drawn for the split of ``vtune.search(seed=0)``. Drawing it would start JAX, and a CPU that has started is no
-# longer split into one device a core.
-_BITS_OF_SEED_0 = np.array([3617712097, 783310428, 975722988, 518513098], np.uint32)
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -121,6 +118,19 @@ class Data:
             >>> Data.of((x, y), standardize=True)
             Data(1 target, inputs (1,), 2 train + 1 valid rows, standardized)
         """
+        bits = split_bits(seed_words(0)) if key is None else np.asarray(_bits(key))
+        return cls.dealt(data, bits, kind=kind, standardize=standardize)
+
+    @classmethod
+    def dealt(
+        cls,
+        data: Any,
+        bits: UInt32[np.ndarray, "4"],
+        *,
+        kind: Literal["auto"] | Kind = "auto",
+        standardize: bool = False,
+    ) -> "Data":
+        """Makes ``Data`` likewise, split by what ``bits`` were drawn; nothing is compiled."""
         _check_standardize(standardize)
         if isinstance(data, Data):
             return data._converted(data.kind if kind == "auto" else kind, data.standardize or bool(standardize))
@@ -128,7 +138,6 @@ class Data:
         part = convert("", raw, kind_of(raw[1]) if kind == "auto" else kind)
         _warn_if_narrowed([raw], [part])
         _check_two_classes("y", part[1])
-        bits = _BITS_OF_SEED_0 if key is None else np.asarray(_bits(key))
         made = cls(*_split(part, hand, bits), standardize=standardize)
         return made if data is None else made._naming(column_names(data[0]))
 

@@ -27,13 +27,13 @@ from vtune.space import Space, sample_points
 from vtune.strategies.names import factory_of
 from vtune.strategies.zoom import coarse_to_fine
 from vtune.training.devices import device_bytes, kind_of, local_devices
+from vtune.training.draws import SeedDraws, seed_draws
 from vtune.training.engine import ChunkInputs, Engine, Rows
 from vtune.training.job import Job
 from vtune.training.losses import RowLoss
 from vtune.training.networks import ModelFn
 from vtune.training.optimizers import Optimizer
 from vtune.training.planner import Planner
-from vtune.training.programs import SeedDraws, seed_draws
 from vtune.training.setup import Parts, make_parts, plan_one
 
 _DRAWS = 1024

@@ -68,7 +68,38 @@ def seed_key(root: Key[Array, ""], seed_index: Int[Array, ""]) -> Key[Array, ""]
     return jax.random.fold_in(jax.random.fold_in(root, _SEEDS), seed_index)
 
 
-@jax.jit
-def split_key(root: UInt32[Array | np.ndarray, "2"]) -> Key[Array, ""]:
-    """The key by which a study with this root splits its data."""
-    return study_key(from_words(root), Purpose.SPLIT)
+def split_bits(root: UInt32[np.ndarray, "2"]) -> UInt32[np.ndarray, "4"]:
+    """What a study with this root splits its data by: four words drawn from the key of that.
+
+    They are drawn on the host. It compiles nothing, and does not start JAX: a CPU that has started is no longer split
+    into one device a core.
+
+    Example:
+        >>> key = study_key(jax.random.key(7, impl="threefry2x32"), Purpose.SPLIT)
+        >>> split_bits(seed_words(7)).tolist() == jax.random.bits(key, (4,), "uint32").tolist()
+        True
+    """
+    high, low = _threefry_2x32(root, np.array([[0, Purpose.SPLIT]], np.uint32)).T
+    counters = np.stack([np.zeros(4, np.uint32), np.arange(4, dtype=np.uint32)], axis=1)
+    return np.bitwise_xor.reduce(_threefry_2x32(np.concatenate([high, low]), counters), axis=1)
+
+
+_ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
+_PARITY = np.uint32(0x1BD11BDA)
+
+
+def _threefry_2x32(
+    key: UInt32[np.ndarray, "2"], counters: UInt32[np.ndarray, "draws 2"]
+) -> UInt32[np.ndarray, "draws 2"]:
+    """Threefry-2x32 of 20 rounds, as JAX draws with it.
+
+    Source: Salmon, Moraes, Dror & Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3", SC11, section 3.3.
+    """
+    words = np.array([*key, key[0] ^ key[1] ^ _PARITY], np.uint32)
+    left, right = counters[:, 0] + words[0], counters[:, 1] + words[1]
+    for turn in range(5):
+        for rotation in _ROTATIONS[turn % 2]:
+            left = left + right
+            right = ((right << np.uint32(rotation)) | (right >> np.uint32(32 - rotation))) ^ left
+        left, right = left + words[(turn + 1) % 3], right + words[(turn + 2) % 3] + np.uint32(turn + 1)
+    return np.stack([left, right], axis=1)

@@ -129,7 +129,7 @@ def plan(
     _, find_devices = EXECUTORS[executor]
     used = find_devices(devices)
     parts = make_parts(
-        model_fn, written, data, optimizer=optimizer, loss=loss, metric=metric, direction=direction, seed=None,
+        model_fn, written, data, optimizer=optimizer, loss=loss, metric=metric, direction=direction,
         matmul_precision=matmul_precision,
     )  # fmt: skip
     kind = kind_of(own(used))

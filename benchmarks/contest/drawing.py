@@ -18,8 +18,8 @@ from vtune.defaults import DEFAULTS
 from vtune.keys import IMPLEMENTATION, Purpose, from_words, seed_key, seed_words, study_key
 from vtune.protocols import Shapes, Strategy
 from vtune.space import Space
+from vtune.training.draws import seed_draws
 from vtune.training.networks import Network
-from vtune.training.programs import seed_draws
 
 
 def draw(space: Mapping[str, Any], trials: int, epochs: int, seed: int = 0) -> Work:

@@ -11,7 +11,7 @@ from vtune.keys import from_words
 from vtune.parameters import choice, integers, loguniform, reverse_loguniform
 from vtune.protocols import Chunk
 from vtune.space import Space, sample_points
-from vtune.training.programs import seed_draws
+from vtune.training.draws import seed_draws
 
 SPACE = Space.of(
     {

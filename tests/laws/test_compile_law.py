@@ -56,9 +56,9 @@ def test_every_rung_is_traced_once(first):
     assert [program.num_traces for program in programs] == [1] * len(programs)
 
 
-def test_there_are_at_most_six_other_programs(first):
+def test_there_are_at_most_four_other_programs(first):
     study, compiled = first
-    assert len(programs_of(study)) <= compiled.count <= len(programs_of(study)) + 6
+    assert len(programs_of(study)) <= compiled.count <= len(programs_of(study)) + 4
 
 
 def test_programs_are_traced_one_after_the_other(monkeypatch):

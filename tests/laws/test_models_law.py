@@ -17,7 +17,7 @@ from tests.laws.population import complete, digits, final_states, float64, make_
 from vtune.data import Data
 from vtune.keys import Purpose, from_words, seed_key
 from vtune.protocols import RUNNING
-from vtune.training.programs import seed_draws
+from vtune.training.draws import seed_draws
 
 NUM_STEPS = 50
 

@@ -10,8 +10,8 @@ from tests.laws.reference import PlainMLP, clipped, train_alone
 from vtune.data import Data
 from vtune.parameters import choice, integers, loguniform
 from vtune.space import per_layer
+from vtune.training.draws import seed_draws
 from vtune.training.elastic import truncated_normals
-from vtune.training.programs import seed_draws
 from vtune.training.trained import true_block
 
 SIZES = [(16, 1), (37, 2), (128, 4)]

@@ -13,7 +13,7 @@ from tests.compilations import Compilations
 from tests.laws.population import complete, final_states, float64, initial_lane, make_queue, train
 from tests.laws.reference import PlainMLP, train_alone
 from vtune.data import Data
-from vtune.training.programs import seed_draws
+from vtune.training.draws import seed_draws
 
 SPACE = {
     "learning_rate": vtune.loguniform(1e-5, 1.0),

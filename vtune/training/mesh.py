@@ -11,6 +11,7 @@ from functools import cached_property
 
 from vtune.protocols import Chunk, ChunkResult, LaneState, Rung, Training
 from vtune.training.devices import Device, describe, device_bytes, own
+from vtune.training.draws import Draws
 from vtune.training.job import Job
 from vtune.training.places import DeviceMesh
 from vtune.training.weights import Weights
@@ -75,4 +76,5 @@ class Lockstep:
     @cached_property
     def worker(self) -> Worker:
         """All devices together."""
-        return Worker(DeviceMesh(tuple(self.devices)), self.job, Weights())
+        place = DeviceMesh(tuple(self.devices))
+        return Worker(place, self.job, Weights(), Draws(place, self.job))

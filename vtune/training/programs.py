@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property, lru_cache, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -16,13 +16,11 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Int, UInt32
 
-from vtune.keys import Purpose, from_words, seed_key
 from vtune.protocols import LaneState, Rung
 from vtune.scaling import Units
-from vtune.training.devices import DeviceKind, compiler_options
-from vtune.training.disk import compiled_before, kept_for_later, traced_before
+from vtune.training.devices import compiler_options
+from vtune.training.disk import compiled_before, traced_before
 from vtune.training.engine import ChunkInputs, Engine, Rows
 from vtune.training.memory import chunk_bytes, most_bytes, num_bytes
 from vtune.training.places import Place
@@ -255,47 +253,6 @@ def fingerprint(recipe: Recipe, rung: Rung, signature: Signature) -> str:
 def epochs_per_call(num_rows: int) -> int:
     """Returns how many epochs' orders of so many rows fit in one call."""
     return max(1, min(_MAX_EPOCHS_PER_CALL, _ORDER_ENTRIES // num_rows))
-
-
-class SeedDraws(NamedTuple):
-    """What the trials of a seed index share.
-
-    Attributes:
-        key_words: of its key; weights and noise are drawn from that. Rungs need not each compile how it comes about.
-        orders: of the rows, in each of some epochs.
-    """
-
-    key_words: UInt32[Array, "2"]
-    orders: Int[Array, "epochs rows"]
-
-
-@partial(jax.jit, static_argnames=("num_rows", "num_epochs"))
-def seed_draws(
-    root: UInt32[Array, "2"], seed_index: Int[Array, ""], first_epoch: Int[Array, ""], *, num_rows: int, num_epochs: int
-) -> SeedDraws:
-    """Returns what the trials of a seed index share.
-
-    It may be part of another program; where it is one by itself, call what ``drawing`` returns.
-
-    Args:
-        root: words of the study's root key.
-        seed_index: which of the study's seeds.
-        first_epoch: absolute number of the first epoch.
-        num_rows: how many rows there are to train on.
-        num_epochs: how many epochs.
-    """
-    key = seed_key(from_words(root), seed_index)
-    epochs = first_epoch + jnp.arange(num_epochs, dtype=jnp.int32)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, Purpose.ORDER), epochs)
-    orders = jax.vmap(lambda key: jax.random.permutation(key, num_rows))(keys).astype(jnp.int32)
-    return SeedDraws(jax.random.key_data(key), orders)
-
-
-@lru_cache
-def drawing(kind: DeviceKind, num_rows: int, num_epochs: int) -> Callable[..., SeedDraws]:
-    """Returns ``seed_draws`` for these sizes as a program by itself, compiled as all are for devices of a kind."""
-    draw = partial(seed_draws, num_rows=num_rows, num_epochs=num_epochs)
-    return kept_for_later(jax.jit(draw, compiler_options=compiler_options(kind)), kind)
 
 
 def _abstract_inputs(rung: Rung, signature: Signature) -> ChunkInputs:

@@ -6,6 +6,7 @@ or on how the chunks were dealt.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,6 +17,7 @@ from vtune.protocols import Chunk, ChunkResult, LaneState, Rung, Training
 from vtune.training.cost import cost_table
 from vtune.training.dealer import Dealer
 from vtune.training.devices import Device, describe, device_bytes, kind_of, num_cores, worker_devices
+from vtune.training.draws import Draws
 from vtune.training.job import Job
 from vtune.training.places import OneDevice
 from vtune.training.programs import Stopped
@@ -58,6 +60,8 @@ class ChunkQueue:
         alone = [worker for worker in self.workers if places.count(worker.place) == 1] if has_room else []
         tasks = [(TRAINING, partial(_work, worker, dealer, results, stop)) for worker in self.workers]
         tasks += [(COMPILING, partial(_compile_ahead, worker, dealer, stop)) for worker in alone]
+        shared = {worker.draws for worker in self.workers}
+        tasks += [(COMPILING, partial(_draw, draws, chunk, results)) for draws in shared for chunk in chunks[:1]]
         threads = [threading.Thread(target=task, name=name, daemon=True) for name, task in tasks]
         try:
             for thread in threads:
@@ -117,7 +121,9 @@ class ChunkQueue:
     @cached_property
     def workers(self) -> list[Worker]:
         """What trains chunks side by side."""
-        return [Worker(OneDevice(device), self.job, self.weights) for device in worker_devices(self.devices)]
+        places = Counter(OneDevice(device) for device in worker_devices(self.devices))
+        draws = {place: Draws(place, self.job, num_workers) for place, num_workers in places.items()}
+        return [Worker(place, self.job, self.weights, draws[place]) for place in places.elements()]
 
 
 def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threading.Event) -> None:
@@ -152,3 +158,11 @@ def _compile_ahead(worker: Worker, dealer: Dealer, stop: threading.Event) -> Non
             dealer.give_back(worker.place, rung)
             return
         dealer.notify()
+
+
+def _draw(draws: Draws, chunk: Chunk, results: SimpleQueue[Any]) -> None:
+    """Draws what the first calls take, while the first programs are traced, one after the other, and compiled."""
+    try:
+        draws.of(chunk.seed_index, 0)
+    except BaseException as error:  # it is raised again where the plan was asked for
+        results.put(error)

@@ -11,7 +11,7 @@ from jaxtyping import UInt32
 from vtune.arguments import check_chunk, check_count, check_model_fn
 from vtune.data import Data
 from vtune.defaults import DEFAULTS, did_you_mean
-from vtune.keys import seed_words, split_key
+from vtune.keys import seed_words, split_bits
 from vtune.precision import told_precision
 from vtune.protocols import Executor, Hparams, Shapes
 from vtune.space import Space
@@ -132,12 +132,12 @@ def make_parts(
     direction: str = "auto",
     select: str = "last",
     patience: int | None = None,
-    seed: int | None = 0,
+    seed: int = 0,
     matmul_precision: str | None = None,
 ) -> Parts:
     """Checks what a user gives, and finds out what model and optimizer read; see ``search`` for the arguments.
 
-    A seed of None splits as 0 does, and compiles nothing.
+    Nothing is compiled.
 
     Raises:
         TypeError: the model function returns no Flax module, or the optimizer no Optax transformation.
@@ -148,7 +148,7 @@ def make_parts(
     written.require_varying()
     _check_optimizer(optimizer, written)
     kind = kind_needed(loss, metric)
-    held = Data.of(data, key=None if seed is None else split_key(seed_words(seed)), kind=kind)
+    held = Data.dealt(data, split_bits(seed_words(seed)), kind=kind)
     objective = make_objective(loss, metric, direction, select, held.kind, patience)
     whole = complete(written, optimizer if isinstance(optimizer, str) else DEFAULTS["optimizer"])
     _check_batch_size(whole, held, is_default="batch_size" not in written.entries)

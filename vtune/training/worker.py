@@ -12,17 +12,15 @@ import numpy as np
 from vtune.precision import float_precision
 from vtune.protocols import IDLE, Chunk, ChunkResult, LaneState, Moment, Rung, Training
 from vtune.training.cost import cost_table, epoch_seconds
+from vtune.training.draws import Draws
 from vtune.training.engine import ChunkInputs, Rows
 from vtune.training.job import Job
 from vtune.training.places import Place
-from vtune.training.programs import Program, SeedDraws, Stopped, drawing
+from vtune.training.programs import Program, Stopped
 from vtune.training.weights import Weights
 
 _CALL_SECONDS = 1.0
 """What one call of a program aims at, so that a search can report, and stop, in between."""
-
-_KEPT_WINDOWS = 4
-"""Of how many windows of epochs a worker keeps the data orders: for two seed indices in turn, of two windows each."""
 
 
 def _never() -> bool:
@@ -41,11 +39,13 @@ class Worker:
         place: a device, or a mesh of several.
         job: what is trained.
         weights: of trials that may be trained further.
+        draws: of the job at this place.
     """
 
     place: Place
     job: Job
     weights: Weights
+    draws: Draws
 
     def prepare(self, rung: Rung, is_stopped: Callable[[], bool] = _never) -> None:
         """Compiles the program of a rung for this place, if it is not compiled yet.
@@ -98,7 +98,7 @@ class Worker:
         while epoch < chunk.until:
             started = time.perf_counter()
             count = min(chunk.until - epoch, window - epoch % window, self._epochs_at_once(program, chunk))
-            inputs = inputs._replace(orders=self._draws(chunk.seed_index, epoch // window).orders)
+            inputs = inputs._replace(orders=self.draws.of(chunk.seed_index, epoch // window).orders)
             states, curves = advance(states, inputs, put(np.int32(epoch)), put(np.int32(count)))
             yield states, self.place.fetch(curves)[:, :count]
             program.epoch_seconds = (time.perf_counter() - started) / count
@@ -128,7 +128,7 @@ class Worker:
         rows = [training.hparams for training in chunk.trainings] + [chunk.trainings[0].hparams] * (lanes - num_trials)
         columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in program.traced}
         columns, is_active = self.place.put_lanes((columns, np.arange(lanes) < num_trials))
-        return ChunkInputs(columns, is_active, *self._draws(chunk.seed_index, 0), **self._constants)
+        return ChunkInputs(columns, is_active, *self.draws.of(chunk.seed_index, 0), **self._constants)
 
     @cached_property
     def _constants(self) -> dict[str, Any]:
@@ -139,10 +139,6 @@ class Worker:
     @cached_property
     def _memory(self) -> dict[Rung, LaneState]:
         """Lanes of the last chunk, whose memory the next one takes over if it is of the same rung."""
-        return {}
-
-    @cached_property
-    def _known_draws(self) -> dict[tuple[int, int], SeedDraws]:
         return {}
 
     def _num_lanes(self, chunk: Chunk) -> int:
@@ -217,14 +213,3 @@ class Worker:
         return self.place.put_lanes(
             jax.tree.map(lambda leaf: np.zeros((leaf.shape[0] * parts, *leaf.shape[1:]), leaf.dtype), program.states)
         )
-
-    def _draws(self, seed_index: int, window: int) -> SeedDraws:
-        """What the trials of a seed index share in the epochs of one window; that of the last few is kept."""
-        if (seed_index, window) not in self._known_draws:
-            count = self.job.signature.epochs_per_call
-            numbers = self.job.root, np.int32(seed_index), np.int32(window * count)
-            draws = drawing(self.place.kind, self.job.data.num_train, count)(*self.place.put(numbers))
-            self._known_draws[seed_index, window] = self.place.put(draws)
-            for old in list(self._known_draws)[:-_KEPT_WINDOWS]:
-                del self._known_draws[old]
-        return self._known_draws[seed_index, window]
