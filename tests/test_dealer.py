@@ -65,6 +65,8 @@ def test_every_chunk_is_dealt_exactly_once(counts, compiled, seconds, devices, h
         else:
             dealt.append(chunk)
             programs[chunk.rung].compiled_for.add(device)
+            while (last := dealer.take_last_rung(device)) is not None:
+                programs[last].compiled_for.add(device)
     assert sorted(map(id, dealt)) == sorted(map(id, chunks))
 
 
@@ -98,6 +100,24 @@ def test_workers_of_one_place_compile_what_is_left_before_they_train():
     third = dealer.take(DEVICES[0])
     assert third.rung not in (first.rung, second.rung)
     assert dealer.take(DEVICES[0]).rung == first.rung  # while that is compiled
+
+
+def test_workers_of_one_place_compile_the_last_rungs_one_after_another():
+    chunks = chunks_of(4, 3, 2, 1)
+    dealer = dealer_of(chunks, devices=DEVICES[:1] * 2)
+    first = dealer.take(DEVICES[0])
+    assert dealer.take_last_rung(DEVICES[0]) is None  # three are left, and there are two workers
+    second = dealer.take(DEVICES[0])
+    third = dealer.take(DEVICES[0])
+    fourth = dealer.take_last_rung(DEVICES[0])
+    assert {first.rung, second.rung, third.rung, fourth} == {chunk.rung for chunk in chunks}
+    assert dealer.take_last_rung(DEVICES[0]) is None
+
+
+def test_a_worker_with_a_place_for_itself_trains_what_it_has_compiled():
+    dealer = dealer_of(chunks_of(2, 1))
+    dealer.take(DEVICES[0])
+    assert dealer.take_last_rung(DEVICES[0]) is None
 
 
 def test_a_little_work_is_not_worth_a_second_compilation():

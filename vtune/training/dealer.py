@@ -40,8 +40,9 @@ class Dealer:
     A worker that has its place for itself is first given what it has a program for, then a rung that nobody has
     compiled, and only then helps another place out: if what waits there takes longer than compiling a second time.
     Where workers share a place, and with it their programs, the rung that nobody has compiled comes first: the others
-    train meanwhile, and none is left to wait for it at the end. Who is the first to be given a rung at a place compiles
-    it, and nobody else waits for that who could do something else.
+    train meanwhile, and none is left to wait for it at the end. The last ones are compiled one after another, as
+    ``take_last_rung`` tells. Who is the first to be given a rung at a place compiles it, and nobody else waits for that
+    who could do something else.
 
     A worker with a place for itself is helped by one who compiles for it while it trains: ``take_rung`` tells what.
     """
@@ -109,6 +110,20 @@ class Dealer:
             chunk = self._waiting[rung].popleft()
             self._epochs[rung] -= chunk.until - chunk.start
             return chunk
+
+    def take_last_rung(self, place: Place) -> Rung | None:
+        """Returns what a worker is to compile before it trains what it has just compiled; None where nothing is.
+
+        It is one of the last rungs that nobody has compiled, fewer than there are workers at its place. As long as more
+        are left each worker trains a chunk in between, for a search that has little time.
+        """
+        with self._lock:
+            unclaimed = self._unclaimed()
+            if not 0 < len(unclaimed) < self._places[place]:
+                return None
+            rung = max(unclaimed, key=self._work)
+            self._claimed_by[rung].add(place)
+            return rung
 
     def take_rung(self, place: Place) -> Rung | None:
         """Returns what to compile next for a place while its worker trains; None where nothing waits to be compiled.

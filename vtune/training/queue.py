@@ -134,6 +134,10 @@ def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threa
             if chunk is None:
                 dealer.wait(_IDLE_SECONDS)
                 continue
+            worker.prepare(chunk.rung, stop.is_set)
+            while (rung := dealer.take_last_rung(worker.place)) is not None:
+                dealer.notify()  # others may train by now what was compiled before
+                worker.prepare(rung, stop.is_set)
             results.put(worker.train(chunk, stop.is_set))
     except Stopped:
         pass
