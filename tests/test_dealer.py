@@ -114,6 +114,16 @@ def test_workers_of_one_place_compile_the_last_rungs_one_after_another():
     assert dealer.take_last_rung(DEVICES[0]) is None
 
 
+def test_workers_of_one_place_train_the_longest_chunks_first_and_one_kind_after_the_other():
+    chunks = chunks_of(5, 2, 3)
+    short, long, middle = dict.fromkeys(chunk.rung for chunk in chunks)
+    seconds = {short: 0.1, long: 0.4, middle: 0.2}
+    programs = {rung: FakeProgram({DEVICES[0]}, seconds[rung], 1.0) for rung in seconds}
+    dealer = dealer_of(chunks, programs, devices=DEVICES[:1] * 2)
+    dealt = [dealer.take(DEVICES[0]).rung for _ in chunks]
+    assert dealt == [long] * 2 + [middle] * 3 + [short] * 5
+
+
 def test_a_worker_with_a_place_for_itself_trains_what_it_has_compiled():
     dealer = dealer_of(chunks_of(2, 1))
     dealer.take(DEVICES[0])

@@ -41,8 +41,10 @@ class Dealer:
     compiled, and only then helps another place out: if what waits there takes longer than compiling a second time.
     Where workers share a place, and with it their programs, the rung that nobody has compiled comes first: the others
     train meanwhile, and none is left to wait for it at the end. The last ones are compiled one after another, as
-    ``take_last_rung`` tells. Who is the first to be given a rung at a place compiles it, and nobody else waits for that
-    who could do something else.
+    ``take_last_rung`` tells. Of what is compiled the longest chunk comes first: the shortest are left for the end, when
+    some workers wait for others (Graham, 1969, "Bounds on multiprocessing timing anomalies", section 4), and one kind
+    is done before the next, as each needs memory of its own. Who is the first to be given a rung at a place compiles it,
+    and nobody else waits for that who could do something else.
 
     A worker with a place for itself is helped by one who compiles for it while it trains: ``take_rung`` tells what.
     """
@@ -158,8 +160,10 @@ class Dealer:
         ready = [rung for rung in waiting if self._programs[rung].is_compiled_for(place)]
         foreign = [rung for rung in waiting if not self._is_claimed(rung, place)]
         unclaimed = self._unclaimed()
+        if self._places[place] > 1 and not unclaimed and ready:
+            return max(ready, key=self._chunk_seconds)
         worth_compiling = [rung for rung in foreign if self._work(rung) > self._compile_seconds(rung)]
-        candidates = (unclaimed or ready if self._places[place] > 1 else ready or unclaimed) or worth_compiling
+        candidates = (unclaimed if self._places[place] > 1 else ready or unclaimed) or worth_compiling
         return max(candidates, key=self._work) if candidates else None
 
     def _is_claimed(self, rung: Rung, place: Place) -> bool:
@@ -168,9 +172,16 @@ class Dealer:
 
     def _work(self, rung: Rung) -> float:
         """The seconds of what waits at a rung."""
+        return self._epoch_seconds(rung) * self._epochs[rung]
+
+    def _chunk_seconds(self, rung: Rung) -> float:
+        """The seconds of the next chunk of a rung."""
+        chunk = self._waiting[rung][0]
+        return self._epoch_seconds(rung) * (chunk.until - chunk.start)
+
+    def _epoch_seconds(self, rung: Rung) -> float:
         program = self._programs[rung]
-        seconds = program.epoch_seconds or epoch_seconds(self._table, program.state_bytes, self._num_rows)
-        return seconds * self._epochs[rung]
+        return program.epoch_seconds or epoch_seconds(self._table, program.state_bytes, self._num_rows)
 
     def _compile_seconds(self, rung: Rung) -> float:
         return self._programs[rung].compile_seconds or self._table.compile_seconds
