@@ -43,8 +43,8 @@ class Dealer:
     train meanwhile, and none is left to wait for it at the end. The last ones are compiled one after another, as
     ``take_last_rung`` tells. Of what is compiled the longest chunk comes first: the shortest are left for the end, when
     some workers wait for others (Graham, 1969, "Bounds on multiprocessing timing anomalies", section 4), and one kind
-    is done before the next, as each needs memory of its own. Who is the first to be given a rung at a place compiles it,
-    and nobody else waits for that who could do something else.
+    is done before the next, as each needs memory of its own. Who is the first to be given a rung at a place compiles
+    it, and nobody else waits for that who could do something else.
 
     A worker with a place for itself is helped by one who compiles for it while it trains: ``take_rung`` tells what.
     """
