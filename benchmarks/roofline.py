@@ -44,6 +44,7 @@ from measuring.work import MIXED, useful_flops
 from measuring.workers import recorded
 from vtune.protocols import ChunkResult, Rung
 from vtune.training.caches import nothing_kept
+from vtune.training.inspection import FOUND
 from vtune.training.programs import SHELF
 
 EPOCHS = 10
@@ -221,6 +222,7 @@ def told_rungs(case: Case, lap: Lap) -> list[str]:
 def shares_of(case: Case, epochs: int) -> dict[str, Shares]:
     """Searches twice, in a folder, the first time with nothing compiled; returns where the time went."""
     SHELF.clear()
+    FOUND.clear()
     jax.clear_caches()
     found = {}
     for name, seed in (("cold", 101), ("warm", 102)):

@@ -65,8 +65,6 @@ def test_every_chunk_is_dealt_exactly_once(counts, compiled, seconds, devices, h
         else:
             dealt.append(chunk)
             programs[chunk.rung].compiled_for.add(device)
-            while (last := dealer.take_last_rung(device)) is not None:
-                programs[last].compiled_for.add(device)
     assert sorted(map(id, dealt)) == sorted(map(id, chunks))
 
 
@@ -102,32 +100,17 @@ def test_workers_of_one_place_compile_what_is_left_before_they_train():
     assert dealer.take(DEVICES[0]).rung == first.rung  # while that is compiled
 
 
-def test_workers_of_one_place_compile_the_last_rungs_one_after_another():
-    chunks = chunks_of(4, 3, 2, 1)
-    dealer = dealer_of(chunks, devices=DEVICES[:1] * 2)
-    first = dealer.take(DEVICES[0])
-    assert dealer.take_last_rung(DEVICES[0]) is None  # three are left, and there are two workers
-    second = dealer.take(DEVICES[0])
-    third = dealer.take(DEVICES[0])
-    fourth = dealer.take_last_rung(DEVICES[0])
-    assert {first.rung, second.rung, third.rung, fourth} == {chunk.rung for chunk in chunks}
-    assert dealer.take_last_rung(DEVICES[0]) is None
-
-
-def test_workers_of_one_place_train_the_longest_chunks_first_and_one_kind_after_the_other():
+def test_workers_of_one_place_train_the_largest_chunks_first_and_one_kind_after_the_other():
     chunks = chunks_of(5, 2, 3)
-    short, long, middle = dict.fromkeys(chunk.rung for chunk in chunks)
-    seconds = {short: 0.1, long: 0.4, middle: 0.2}
-    programs = {rung: FakeProgram({DEVICES[0]}, seconds[rung], 1.0) for rung in seconds}
+    small, large, middle = dict.fromkeys(chunk.rung for chunk in chunks)
+    sizes = {small: 1, large: 4, middle: 2}
+    programs = {rung: FakeProgram({DEVICES[0]}, 0.1, 1.0, size << 20) for rung, size in sizes.items()}
     dealer = dealer_of(chunks, programs, devices=DEVICES[:1] * 2)
-    dealt = [dealer.take(DEVICES[0]).rung for _ in chunks]
-    assert dealt == [long] * 2 + [middle] * 3 + [short] * 5
-
-
-def test_a_worker_with_a_place_for_itself_trains_what_it_has_compiled():
-    dealer = dealer_of(chunks_of(2, 1))
-    dealer.take(DEVICES[0])
-    assert dealer.take_last_rung(DEVICES[0]) is None
+    dealt = []
+    for turn in range(len(chunks)):
+        dealt.append(dealer.take(DEVICES[0]).rung)
+        programs[dealt[-1]] = programs[dealt[-1]]._replace(epoch_seconds=0.1 * turn)  # however long it took
+    assert dealt == [large] * 2 + [middle] * 3 + [small] * 5
 
 
 def test_a_little_work_is_not_worth_a_second_compilation():

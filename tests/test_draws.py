@@ -46,7 +46,7 @@ def test_they_are_those_of_the_seed_index_and_the_window(job):
     for seed_index, window in [(0, 0), (1, 0), (0, 2)]:
         numbers = job.root, np.int32(seed_index), np.int32(window * count)
         expected = seed_draws(*numbers, num_rows=job.data.num_train, num_epochs=count)
-        found = Draws(DEVICE, job).of(seed_index, window)
+        found = Draws(DEVICE, job, num_workers=1).of(seed_index, window)
         np.testing.assert_array_equal(found.orders, expected.orders)
         np.testing.assert_array_equal(found.key_words, expected.key_words)
 

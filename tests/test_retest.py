@@ -13,7 +13,6 @@ from flax import nnx
 import vtune
 from tests.compilations import Compilations
 from vtune.cli import main
-from vtune.keys import seed_words, split_key
 from vtune.original import Layout
 from vtune.progress import Silent
 from vtune.results.store import read_folder
@@ -255,7 +254,6 @@ def test_functions_of_ones_own_are_given_again_where_a_folder_cannot_tell_them(t
     ],
 )
 def test_what_cannot_be_retested_is_refused_before_anything_compiles(study, changes, message):
-    split_key(seed_words(0))
     with Compilations() as compilations, pytest.raises((ValueError, TypeError, OSError), match=message):
         vtune.retest(**{"study": study, "data": rows(seed=1), **FEW, **SMALL, **changes})
     assert compilations.count == 0

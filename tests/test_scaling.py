@@ -19,7 +19,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 import vtune
 from tests.laws.population import float64
 from vtune.data import Data
-from vtune.keys import seed_words, split_key
+from vtune.keys import IMPLEMENTATION, Purpose, study_key
 from vtune.scaling import Units, far_from_one
 
 _RNG = np.random.default_rng(0)
@@ -148,7 +148,7 @@ def test_restoring_undoes_standardizing(rows):
 
 def test_data_of_a_pair_is_the_split_that_a_search_of_seed_0_makes():
     ours = Data.of((X, LABELS), standardize=True)
-    theirs = Data.of((X, LABELS), key=split_key(seed_words(0)))
+    theirs = Data.of((X, LABELS), key=study_key(jax.random.key(0, impl=IMPLEMENTATION), Purpose.SPLIT))
     assert (ours.standardize, theirs.standardize) == (True, False)
     for part, other in zip((*ours.train, *ours.valid), (*theirs.train, *theirs.valid), strict=True):
         np.testing.assert_array_equal(part, other)
@@ -159,6 +159,8 @@ def test_making_data_does_not_start_jax():
     code = (
         "import jax, numpy as np, vtune; x = np.eye(6, dtype=np.float32); "
         "vtune.Data.of((x, np.arange(6) % 2), standardize=True).scaled; vtune.Data.of(); "
+        "from vtune.data import split_data; from vtune.keys import seed_words, split_bits; "
+        "split_data(None, lambda: split_bits(seed_words(5))); "
         "jax.config.update('jax_num_cpu_devices', 3); assert jax.device_count() == 3"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

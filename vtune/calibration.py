@@ -179,7 +179,8 @@ def chunk_seconds(rung: Rung, row: Hparams, data: Data, device: Device, repeats:
     job = Job(recipe, no_ladder, traced, data, seed_words(0), objective)
     program, place = job.program(rung), OneDevice(device)
     is_accelerator = kind_of(device).is_accelerator
-    draws, seats = Draws(place, job), [device] if is_accelerator else worker_devices(local_devices())
+    seats = [device] if is_accelerator else worker_devices(local_devices())
+    draws = Draws(place, job, len(seats))
     workers = [Worker(place, job, Weights(), draws) for _ in seats]
     chunk = Chunk(rung, tuple(Training((Leg(lane, row, EPOCHS),)) for lane in range(rung.lanes)))
     clock = time.perf_counter if is_accelerator else time.process_time

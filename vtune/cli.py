@@ -4,6 +4,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from typing import Any, Literal
 
@@ -187,7 +188,7 @@ def _search(arguments: argparse.Namespace) -> None:
 
 def _data(arguments: argparse.Namespace) -> Any:
     """Loads the data; of a table, says what is done with it."""
-    from vtune.data import Data
+    from vtune.data import split_data
     from vtune.files import load_data
     from vtune.keys import seed_words, split_bits
     from vtune.training.objective import kind_needed
@@ -202,7 +203,7 @@ def _data(arguments: argparse.Namespace) -> Any:
         print(f"{arguments.data}: target {target} ({meaning}), {columns} column{'s' if columns > 1 else ''} {done}")
     if not is_standardized:
         return data
-    return Data.dealt(data, split_bits(seed_words(arguments.seed)), kind=kind, standardize=True)
+    return split_data(data, partial(split_bits, seed_words(arguments.seed)), kind=kind, standardize=True)
 
 
 def _run(arguments: argparse.Namespace, space: Mapping[str, Any], data: Any, **options: Any) -> None:

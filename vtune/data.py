@@ -1,6 +1,7 @@
 """The rows a search trains on: how they are split and standardized, and the checks before anything compiles."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -118,28 +119,7 @@ class Data:
             >>> Data.of((x, y), standardize=True)
             Data(1 target, inputs (1,), 2 train + 1 valid rows, standardized)
         """
-        bits = split_bits(seed_words(0)) if key is None else np.asarray(_bits(key))
-        return cls.dealt(data, bits, kind=kind, standardize=standardize)
-
-    @classmethod
-    def dealt(
-        cls,
-        data: Any,
-        bits: UInt32[np.ndarray, "4"],
-        *,
-        kind: Literal["auto"] | Kind = "auto",
-        standardize: bool = False,
-    ) -> "Data":
-        """Makes ``Data`` likewise, split by what ``bits`` were drawn; nothing is compiled."""
-        _check_standardize(standardize)
-        if isinstance(data, Data):
-            return data._converted(data.kind if kind == "auto" else kind, data.standardize or bool(standardize))
-        raw, hand = (_digits(), _SIXTY_TWENTY_TWENTY) if data is None else (read("", data), _EIGHTY_TWENTY)
-        part = convert("", raw, kind_of(raw[1]) if kind == "auto" else kind)
-        _warn_if_narrowed([raw], [part])
-        _check_two_classes("y", part[1])
-        made = cls(*_split(part, hand, bits), standardize=standardize)
-        return made if data is None else made._naming(column_names(data[0]))
+        return split_data(data, lambda: _drawn_by(key), kind=kind, standardize=standardize)
 
     @property
     def kind(self) -> Kind:
@@ -307,6 +287,32 @@ def _digits_table() -> Num[np.ndarray, "rows columns"]:
 # Splitting
 
 
+def split_data(
+    data: Any,
+    draw_bits: Callable[[], UInt32[np.ndarray, "4"]],
+    *,
+    kind: Literal["auto"] | Kind = "auto",
+    standardize: bool = False,
+) -> Data:
+    """Makes ``Data`` as ``Data.of`` does.
+
+    Args:
+        data: likewise.
+        draw_bits: returns what rows are split by, as ``keys.split_bits`` does; called once all is checked.
+        kind: likewise.
+        standardize: likewise.
+    """
+    _check_standardize(standardize)
+    if isinstance(data, Data):
+        return data._converted(data.kind if kind == "auto" else kind, data.standardize or bool(standardize))
+    raw, hand = (_digits(), _SIXTY_TWENTY_TWENTY) if data is None else (read("", data), _EIGHTY_TWENTY)
+    part = convert("", raw, kind_of(raw[1]) if kind == "auto" else kind)
+    _warn_if_narrowed([raw], [part])
+    _check_two_classes("y", part[1])
+    made = Data(*_split(part, hand, draw_bits()), standardize=standardize)
+    return made if data is None else made._naming(column_names(data[0]))
+
+
 def _split(part: Part, hand: tuple[int, ...], bits: UInt32[np.ndarray, "4"]) -> list[Part]:
     x, y = part
     dealt = _deal(np.zeros(len(y), np.int32) if is_float(y) else y, hand, bits)
@@ -326,6 +332,10 @@ def _deal(
     dealt = np.full(len(labels), _TRAIN)
     dealt[order] = np.resize(hand, len(order))
     return dealt
+
+
+def _drawn_by(key: Key[Array, ""] | None) -> UInt32[np.ndarray, "4"]:
+    return split_bits(seed_words(0)) if key is None else np.asarray(_bits(key))
 
 
 @jax.jit

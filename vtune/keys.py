@@ -29,6 +29,9 @@ class Purpose(enum.IntEnum):
     RETEST = 6
 
 
+_ROTATIONS, _PARITY = ((13, 15, 26, 6), (17, 29, 16, 24)), np.uint32(0x1BD11BDA)
+"""Constants of threefry."""
+
 _SEEDS = 5
 """The branch of the seed indices. Purposes to come take other numbers: this one is in every study's bits."""
 
@@ -71,8 +74,8 @@ def seed_key(root: Key[Array, ""], seed_index: Int[Array, ""]) -> Key[Array, ""]
 def split_bits(root: UInt32[np.ndarray, "2"]) -> UInt32[np.ndarray, "4"]:
     """What a study with this root splits its data by: four words drawn from the key of that.
 
-    They are drawn on the host. It compiles nothing, and does not start JAX: a CPU that has started is no longer split
-    into one device a core.
+    They are drawn on the host, by what JAX draws with unless its setting ``jax_threefry_partitionable`` is turned off.
+    It compiles nothing, and does not start JAX: a CPU that has started is no longer split into one device a core.
 
     Example:
         >>> key = study_key(jax.random.key(7, impl="threefry2x32"), Purpose.SPLIT)
@@ -82,10 +85,6 @@ def split_bits(root: UInt32[np.ndarray, "2"]) -> UInt32[np.ndarray, "4"]:
     high, low = _threefry_2x32(root, np.array([[0, Purpose.SPLIT]], np.uint32)).T
     counters = np.stack([np.zeros(4, np.uint32), np.arange(4, dtype=np.uint32)], axis=1)
     return np.bitwise_xor.reduce(_threefry_2x32(np.concatenate([high, low]), counters), axis=1)
-
-
-_ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
-_PARITY = np.uint32(0x1BD11BDA)
 
 
 def _threefry_2x32(

@@ -17,7 +17,7 @@ from jax import Array
 from jaxtyping import Float, Int, UInt32
 
 from vtune.arguments import check_chunk, check_count, check_folder
-from vtune.data import Data
+from vtune.data import split_data
 from vtune.finals import seeds_taken
 from vtune.keys import Purpose, from_words, seed_words, split_bits, study_key
 from vtune.original import Original
@@ -224,7 +224,7 @@ def retest(
     original = Original.of(study, model_fn=model_fn, optimizer=optimizer, loss=loss, metric=metric)
     used, root = queue_devices(devices), seed_words(int(seed))
     layout, epochs = original.layout, original.epochs if epochs is None else int(epochs)
-    held = Data.dealt(data, split_bits(root), kind=layout.kind, standardize=layout.standardize)
+    held = split_data(data, partial(split_bits, root), kind=layout.kind, standardize=layout.standardize)
     layout.check(held)
     asked = {
         "model_fn": original.model_fn, "space": original.space, "data": held, "optimizer": original.optimizer,

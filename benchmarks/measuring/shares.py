@@ -27,7 +27,7 @@ class Shares(NamedTuple):
     Attributes:
         setting_up: before they are given anything: checks, looking into the model, planning, the first trials.
         tracing: and lowering, or fetching what was traced; with waiting for another worker's, as Python runs one.
-        compiling: or fetching what was compiled, of rungs and of what draws the order of rows.
+        compiling: or fetching what was compiled; what draws the order of rows is, beside the workers.
         training: without the next.
         evaluating: on validation rows, as it takes by itself, with all workers busy.
         queueing: what is left: waiting for a chunk or for the last one of others, and what follows the last.
@@ -50,8 +50,7 @@ class Watch:
         """Nothing is seen yet."""
         self.begun, self.given, self.storing = time.perf_counter(), 0.0, 0.0
         self.making: list[float] = []
-        self.compiled: list[tuple[bool, float]] = []
-        """Of every program that a worker compiled: whether it is a rung's, and the seconds."""
+        self.compiled: list[float] = []
         self.results: Sequence[ChunkResult] = []
 
     def shares(self, study: Study) -> Shares:
@@ -59,14 +58,12 @@ class Watch:
         workers = study.executor.num_parallel
         whole = workers * (time.perf_counter() - self.begun)
         setting_up, working = workers * (self.given - self.begun), sum(result.seconds for result in self.results)
-        of_rungs, of_others = (sum(s for is_rung, s in self.compiled if is_rung is which) for which in (True, False))
         evaluating = evaluation_seconds(study, self.results)
-        working -= of_others  # it is within a chunk that the order of rows is first drawn
-        queueing = whole - setting_up - sum(self.making) - of_others - working
+        queueing = whole - setting_up - sum(self.making) - working
         return Shares(
             setting_up,
-            sum(self.making) - of_rungs,
-            of_rungs + of_others,
+            sum(self.making) - sum(self.compiled),
+            sum(self.compiled),
             working - evaluating,
             evaluating,
             queueing,
@@ -81,8 +78,8 @@ def watched() -> Iterator[Watch]:
     making = threading.local()
 
     def note(event: str, seconds: float) -> None:
-        if event == COMPILING and _is_worker():
-            watch.compiled.append((getattr(making, "is_rung", False), seconds))
+        if event == COMPILING and getattr(making, "is_rung", False):
+            watch.compiled.append(seconds)
 
     def make(self: Program, place: Any, *stopped: Any) -> Any:
         if self.is_compiled_for(place) or not _is_worker():

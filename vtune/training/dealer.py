@@ -35,16 +35,18 @@ class Timed(Protocol):
 
 
 class Dealer:
-    """Deals chunks to workers so that few programs compile, and the most work of one kind starts first.
+    """Deals chunks to workers so that few programs compile, and what takes long starts first.
 
     A worker that has its place for itself is first given what it has a program for, then a rung that nobody has
-    compiled, and only then helps another place out: if what waits there takes longer than compiling a second time.
+    compiled, and only then helps another place out: if what waits there takes longer than compiling a second time. Of
+    several rungs it is given the one with the most work left.
+
     Where workers share a place, and with it their programs, the rung that nobody has compiled comes first: the others
-    train meanwhile, and none is left to wait for it at the end. The last ones are compiled one after another, as
-    ``take_last_rung`` tells. Of what is compiled the longest chunk comes first: the shortest are left for the end, when
-    some workers wait for others (Graham, 1969, "Bounds on multiprocessing timing anomalies", section 4), and one kind
-    is done before the next, as each needs memory of its own. Who is the first to be given a rung at a place compiles
-    it, and nobody else waits for that who could do something else.
+    train meanwhile, and none is left to wait for it at the end. Of what is compiled the largest chunk comes first, by
+    numbers and epochs: the smallest are left for the end, when some workers wait for others (Graham, 1969, "Bounds on
+    multiprocessing timing anomalies", section 4), and one kind is done before the next, as each needs memory of its
+    own. Who is the first to be given a rung at a place compiles it, and nobody else waits for that who could do
+    something else.
 
     A worker with a place for itself is helped by one who compiles for it while it trains: ``take_rung`` tells what.
     """
@@ -113,20 +115,6 @@ class Dealer:
             self._epochs[rung] -= chunk.until - chunk.start
             return chunk
 
-    def take_last_rung(self, place: Place) -> Rung | None:
-        """Returns what a worker is to compile before it trains what it has just compiled; None where nothing is.
-
-        It is one of the last rungs that nobody has compiled, fewer than there are workers at its place. As long as more
-        are left each worker trains a chunk in between, for a search that has little time.
-        """
-        with self._lock:
-            unclaimed = self._unclaimed()
-            if not 0 < len(unclaimed) < self._places[place]:
-                return None
-            rung = max(unclaimed, key=self._work)
-            self._claimed_by[rung].add(place)
-            return rung
-
     def take_rung(self, place: Place) -> Rung | None:
         """Returns what to compile next for a place while its worker trains; None where nothing waits to be compiled.
 
@@ -161,7 +149,7 @@ class Dealer:
         foreign = [rung for rung in waiting if not self._is_claimed(rung, place)]
         unclaimed = self._unclaimed()
         if self._places[place] > 1 and not unclaimed and ready:
-            return max(ready, key=self._chunk_seconds)
+            return max(ready, key=self._size)
         worth_compiling = [rung for rung in foreign if self._work(rung) > self._compile_seconds(rung)]
         candidates = (unclaimed if self._places[place] > 1 else ready or unclaimed) or worth_compiling
         return max(candidates, key=self._work) if candidates else None
@@ -172,16 +160,14 @@ class Dealer:
 
     def _work(self, rung: Rung) -> float:
         """The seconds of what waits at a rung."""
-        return self._epoch_seconds(rung) * self._epochs[rung]
-
-    def _chunk_seconds(self, rung: Rung) -> float:
-        """The seconds of the next chunk of a rung."""
-        chunk = self._waiting[rung][0]
-        return self._epoch_seconds(rung) * (chunk.until - chunk.start)
-
-    def _epoch_seconds(self, rung: Rung) -> float:
         program = self._programs[rung]
-        return program.epoch_seconds or epoch_seconds(self._table, program.state_bytes, self._num_rows)
+        seconds = program.epoch_seconds or epoch_seconds(self._table, program.state_bytes, self._num_rows)
+        return seconds * self._epochs[rung]
+
+    def _size(self, rung: Rung) -> int:
+        """Of the next chunk of a rung: the same however long the last one took."""
+        chunk = self._waiting[rung][0]
+        return self._programs[rung].state_bytes * (chunk.until - chunk.start)
 
     def _compile_seconds(self, rung: Rung) -> float:
         return self._programs[rung].compile_seconds or self._table.compile_seconds

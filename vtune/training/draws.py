@@ -1,6 +1,7 @@
 """What the trials of a seed index share: the key of their weights and noise, and the order of the rows."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -59,7 +60,7 @@ def seed_draws(
 class Draws:
     """The draws of a job at one place, which its workers share: who asks first makes them, and others wait for that."""
 
-    def __init__(self, place: Place, job: Job, num_workers: int = 1):
+    def __init__(self, place: Place, job: Job, num_workers: int):
         """Draws nothing yet.
 
         Args:
@@ -68,17 +69,19 @@ class Draws:
             num_workers: how many train there.
         """
         self._place, self._job, self._room = place, job, _KEPT_WINDOWS * num_workers
-        self._known: dict[tuple[int, int], SeedDraws] = {}
+        self._known: OrderedDict[tuple[int, int], SeedDraws] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, seed_index: int, window: int) -> SeedDraws:
-        """Returns the draws of a seed index, with the orders of one window of epochs; the last few are kept."""
+        """Returns the draws of a seed index, with the orders of one window of epochs; those asked for last are kept."""
+        asked = seed_index, window
         with self._lock:
-            if (seed_index, window) not in self._known:
-                self._known[seed_index, window] = self._drawn(seed_index, window)
-                for old in list(self._known)[: -self._room]:
-                    del self._known[old]
-            return self._known[seed_index, window]
+            if asked not in self._known:
+                self._known[asked] = self._drawn(seed_index, window)
+            self._known.move_to_end(asked)
+            if len(self._known) > self._room:
+                self._known.popitem(last=False)
+            return self._known[asked]
 
     def _drawn(self, seed_index: int, window: int) -> SeedDraws:
         num_rows, count = self._job.data.num_train, self._job.signature.epochs_per_call

@@ -5,8 +5,6 @@ Dropout) is structure, and trials that differ in it take different programs.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +20,12 @@ from vtune.training.reading import Paths, Way
 
 ENGINE_READS = frozenset({"learning_rate", "decay", "batch_size"})
 """What training itself reads, whatever the model and the optimizer."""
+
+FOUND: dict[str, "Findings"] = {}
+"""What was found out about vtune's own models, by all that it depends on: the same search with another seed does not
+trace again what takes as long as some of its trials. What is found of further trials later is the same for all."""
+
+_MOST_FOUND = 64
 
 _MAX_LEVELS = 32
 """Up to how many values of a name are traced to see what is read with each."""
@@ -79,25 +83,14 @@ def inspect(probe: Probe, space: Space) -> Findings:
             elastic model takes is no integer.
         TypeError: the model function returns no Flax module, its module no array, or the optimizer no transformation.
     """
-    if probe.recipe.name is None:
+    if probe.recipe.name is None:  # a user's may do something else by the same name
         return _inspect(probe, space)
     text = repr((probe.recipe.name, probe.target, float_dtype(), space.written))
-    return _inspect_once(_Case(text, probe, space))
-
-
-@dataclass(frozen=True)
-class _Case:
-    """An inspection of what is vtune's own: another one of the same text comes to the same."""
-
-    text: str
-    probe: Probe = field(compare=False)
-    space: Space = field(compare=False)
-
-
-@lru_cache(maxsize=64)
-def _inspect_once(case: _Case) -> Findings:
-    """The same search with another seed is not to trace again: that takes as long as some trials do."""
-    return _inspect(case.probe, case.space)
+    if text not in FOUND:
+        if len(FOUND) >= _MOST_FOUND:
+            FOUND.clear()
+        FOUND[text] = _inspect(probe, space)
+    return FOUND[text]
 
 
 def _inspect(probe: Probe, space: Space) -> Findings:

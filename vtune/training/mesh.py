@@ -77,4 +77,4 @@ class Lockstep:
     def worker(self) -> Worker:
         """All devices together."""
         place = DeviceMesh(tuple(self.devices))
-        return Worker(place, self.job, Weights(), Draws(place, self.job))
+        return Worker(place, self.job, Weights(), Draws(place, self.job, num_workers=1))

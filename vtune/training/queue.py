@@ -8,6 +8,7 @@ or on how the chunks were dealt.
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from queue import SimpleQueue
@@ -24,8 +25,8 @@ from vtune.training.programs import Stopped
 from vtune.training.weights import Weights
 from vtune.training.worker import Worker
 
-TRAINING, COMPILING = "vtune trains", "vtune compiles"
-"""Names of threads: of workers, and of those who compile for a worker while it trains."""
+TRAINING, COMPILING, DRAWING = "vtune trains", "vtune compiles", "vtune draws"
+"""Names of threads: of workers, of those who compile for a worker while it trains, and of those who draw for all."""
 
 _IDLE_SECONDS = 0.05
 """How long a worker without a chunk waits before it asks again, where none are added."""
@@ -60,8 +61,9 @@ class ChunkQueue:
         alone = [worker for worker in self.workers if places.count(worker.place) == 1] if has_room else []
         tasks = [(TRAINING, partial(_work, worker, dealer, results, stop)) for worker in self.workers]
         tasks += [(COMPILING, partial(_compile_ahead, worker, dealer, stop)) for worker in alone]
-        shared = {worker.draws for worker in self.workers}
-        tasks += [(COMPILING, partial(_draw, draws, chunk, results)) for draws in shared for chunk in chunks[:1]]
+        seeds = {chunk.seed_index for chunk in chunks[:1]}
+        shared = {worker.draws for worker in self.workers[: len(chunks)]}
+        tasks += [(DRAWING, partial(_draw, draws, seed, stop)) for draws in shared for seed in seeds]
         threads = [threading.Thread(target=task, name=name, daemon=True) for name, task in tasks]
         try:
             for thread in threads:
@@ -134,10 +136,6 @@ def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threa
             if chunk is None:
                 dealer.wait(_IDLE_SECONDS)
                 continue
-            worker.prepare(chunk.rung, stop.is_set)
-            while (rung := dealer.take_last_rung(worker.place)) is not None:
-                dealer.notify()  # others may train by now what was compiled before
-                worker.prepare(rung, stop.is_set)
             results.put(worker.train(chunk, stop.is_set))
     except Stopped:
         pass
@@ -164,9 +162,11 @@ def _compile_ahead(worker: Worker, dealer: Dealer, stop: threading.Event) -> Non
         dealer.notify()
 
 
-def _draw(draws: Draws, chunk: Chunk, results: SimpleQueue[Any]) -> None:
-    """Draws what the first calls take, while the first programs are traced, one after the other, and compiled."""
-    try:
-        draws.of(chunk.seed_index, 0)
-    except BaseException as error:  # it is raised again where the plan was asked for
-        results.put(error)
+def _draw(draws: Draws, seed_index: int, stop: threading.Event) -> None:
+    """Draws what a first call takes, while the first programs are traced, one after the other, and compiled.
+
+    An error is left to the worker that needs the draws, and makes them again.
+    """
+    if not stop.is_set():
+        with suppress(Exception):
+            draws.of(seed_index, 0)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt32
 
 from vtune.arguments import check_chunk, check_count, check_model_fn
-from vtune.data import Data
+from vtune.data import Data, split_data
 from vtune.defaults import DEFAULTS, did_you_mean
 from vtune.keys import seed_words, split_bits
 from vtune.precision import told_precision
@@ -148,7 +149,7 @@ def make_parts(
     written.require_varying()
     _check_optimizer(optimizer, written)
     kind = kind_needed(loss, metric)
-    held = Data.dealt(data, split_bits(seed_words(seed)), kind=kind)
+    held = split_data(data, partial(split_bits, seed_words(seed)), kind=kind)
     objective = make_objective(loss, metric, direction, select, held.kind, patience)
     whole = complete(written, optimizer if isinstance(optimizer, str) else DEFAULTS["optimizer"])
     _check_batch_size(whole, held, is_default="batch_size" not in written.entries)
