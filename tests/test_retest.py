@@ -13,6 +13,7 @@ from flax import nnx
 import vtune
 from tests.compilations import Compilations
 from vtune.cli import main
+from vtune.keys import seed_words
 from vtune.original import Layout
 from vtune.progress import Silent
 from vtune.results.store import read_folder
