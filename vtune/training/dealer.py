@@ -43,10 +43,10 @@ class Dealer:
 
     Where workers share a place, and with it their programs, the rung that nobody has compiled comes first: the others
     train meanwhile, and none is left to wait for it at the end. Of what is compiled the largest chunk comes first, by
-    numbers and epochs: the smallest are left for the end, when some workers wait for others (Graham, 1969, "Bounds on
-    multiprocessing timing anomalies", section 4), and one kind is done before the next, as each needs memory of its
-    own. Who is the first to be given a rung at a place compiles it, and nobody else waits for that who could do
-    something else.
+    the bytes of its lanes and its epochs: the smallest are left for the end, when some workers wait for others (Graham,
+    1969, "Bounds on multiprocessing timing anomalies", section 4), and one kind is done before the next, as each needs
+    memory of its own. Who is the first to be given a rung at a place compiles it, and nobody else waits for that who
+    could do something else.
 
     A worker with a place for itself is helped by one who compiles for it while it trains: ``take_rung`` tells what.
     """

@@ -61,9 +61,8 @@ class ChunkQueue:
         alone = [worker for worker in self.workers if places.count(worker.place) == 1] if has_room else []
         tasks = [(TRAINING, partial(_work, worker, dealer, results, stop)) for worker in self.workers]
         tasks += [(COMPILING, partial(_compile_ahead, worker, dealer, stop)) for worker in alone]
-        seeds = {chunk.seed_index for chunk in chunks[:1]}
         shared = {worker.draws for worker in self.workers[: len(chunks)]}
-        tasks += [(DRAWING, partial(_draw, draws, seed, stop)) for draws in shared for seed in seeds]
+        tasks += [(DRAWING, partial(_draw, draws, chunks[0].seed_index, stop)) for draws in shared]
         threads = [threading.Thread(target=task, name=name, daemon=True) for name, task in tasks]
         try:
             for thread in threads:
