@@ -7,8 +7,8 @@ keeps nothing, one that finds an empty folder and fills it, and one that finds i
 repeat. Seconds are medians, with the lowest and the highest. *In all* is from the start of the process to the last
 curve, with all imports; *a program*, of a rung, is what tracing, lowering and compiling it takes, or fetching what
 earlier processes made of it, and all threads do so side by side; *programs, s* is for how long any was under way, on
-any device, also one that asks for trials, or draws the order of rows. The three must come to the same
-bits. Expected time: 8 minutes on 2 cores.
+any device, also one that asks for trials or draws the order of rows. The three must come to the same bits. Expected
+time: 8 minutes on 2 cores.
 """
 
 import argparse

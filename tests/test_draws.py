@@ -46,9 +46,10 @@ def test_they_are_those_of_the_seed_index_and_the_window(job):
     for seed_index, window in [(0, 0), (1, 0), (0, 2)]:
         numbers = job.root, np.int32(seed_index), np.int32(window * count)
         expected = seed_draws(*numbers, num_rows=job.data.num_train, num_epochs=count)
-        found = Draws(DEVICE, job, num_workers=1).of(seed_index, window)
-        np.testing.assert_array_equal(found.orders, expected.orders)
-        np.testing.assert_array_equal(found.key_words, expected.key_words)
+        for epoch in (window * count, window * count + count - 1):
+            found = Draws(DEVICE, job, num_workers=1).of(seed_index, epoch)
+            np.testing.assert_array_equal(found.orders, expected.orders)
+            np.testing.assert_array_equal(found.key_words, expected.key_words)
 
 
 def test_workers_who_ask_at_the_same_time_are_given_the_same(job, drawn):
@@ -61,11 +62,10 @@ def test_workers_who_ask_at_the_same_time_are_given_the_same(job, drawn):
 
 def test_the_last_four_windows_of_each_worker_are_kept(job, drawn):
     draws = Draws(DEVICE, job, num_workers=2)
-    for window in range(9):
-        draws.of(0, window)
-    for window in range(1, 9):
-        draws.of(0, window)
-    assert len(drawn) == 9
+    count = job.signature.epochs_per_call
+    for window in (*range(9), *range(1, 9)):
+        draws.of(0, window * count)
+    assert drawn == [(0, window * count) for window in range(9)]
     draws.of(0, 0)
     assert len(drawn) == 10
 

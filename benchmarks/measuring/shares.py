@@ -27,7 +27,7 @@ class Shares(NamedTuple):
     Attributes:
         setting_up: before they are given anything: checks, looking into the model, planning, the first trials.
         tracing: and lowering, or fetching what was traced; with waiting for another worker's, as Python runs one.
-        compiling: or fetching what was compiled; what draws the order of rows is, beside the workers.
+        compiling: or fetching what was compiled, of rungs; what draws the order of rows compiles beside the workers.
         training: without the next.
         evaluating: on validation rows, as it takes by itself, with all workers busy.
         queueing: what is left: waiting for a chunk or for the last one of others, and what follows the last.

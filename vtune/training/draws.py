@@ -72,23 +72,25 @@ class Draws:
         self._known: OrderedDict[tuple[int, int], SeedDraws] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, seed_index: int, window: int) -> SeedDraws:
-        """Returns the draws of a seed index, with the orders of one window of epochs; those asked for last are kept."""
-        asked = seed_index, window
+    def of(self, seed_index: int, epoch: int) -> SeedDraws:
+        """Returns the draws of a seed index, with the orders of the window of epochs that holds this one.
+
+        Those asked for last are kept.
+        """
+        asked = seed_index, epoch - epoch % self._job.signature.epochs_per_call
         with self._lock:
             if asked not in self._known:
-                self._known[asked] = self._drawn(seed_index, window)
+                self._known[asked] = self._drawn(*asked)
             self._known.move_to_end(asked)
             if len(self._known) > self._room:
                 self._known.popitem(last=False)
             return self._known[asked]
 
-    def _drawn(self, seed_index: int, window: int) -> SeedDraws:
-        num_rows, count = self._job.data.num_train, self._job.signature.epochs_per_call
-        numbers = self._job.root, np.int32(seed_index), np.int32(window * count)
+    def _drawn(self, seed_index: int, first_epoch: int) -> SeedDraws:
+        draw = _drawing(self._place.kind, self._job.data.num_train, self._job.signature.epochs_per_call)
         with float_precision(self._job.data.dtype):
-            draws = _drawing(self._place.kind, num_rows, count)(*self._place.put(numbers))
-            return self._place.put(draws)
+            numbers = self._place.put((self._job.root, np.int32(seed_index), np.int32(first_epoch)))
+            return self._place.put(draw(*numbers))
 
 
 @lru_cache

@@ -62,7 +62,7 @@ class ChunkQueue:
         tasks = [(TRAINING, partial(_work, worker, dealer, results, stop)) for worker in self.workers]
         tasks += [(COMPILING, partial(_compile_ahead, worker, dealer, stop)) for worker in alone]
         shared = {worker.draws for worker in self.workers[: len(chunks)]}
-        tasks += [(DRAWING, partial(_draw, draws, chunks[0].seed_index, stop)) for draws in shared]
+        tasks += [(DRAWING, partial(_draw, draws, chunks[0], stop)) for draws in shared]
         threads = [threading.Thread(target=task, name=name, daemon=True) for name, task in tasks]
         try:
             for thread in threads:
@@ -161,11 +161,11 @@ def _compile_ahead(worker: Worker, dealer: Dealer, stop: threading.Event) -> Non
         dealer.notify()
 
 
-def _draw(draws: Draws, seed_index: int, stop: threading.Event) -> None:
-    """Draws what a first call takes, while the first programs are traced, one after the other, and compiled.
+def _draw(draws: Draws, chunk: Chunk, stop: threading.Event) -> None:
+    """Draws what a chunk's first call takes, while the first programs are traced, one after the other, and compiled.
 
     An error is left to the worker that needs the draws, and makes them again.
     """
     if not stop.is_set():
         with suppress(Exception):
-            draws.of(seed_index, 0)
+            draws.of(chunk.seed_index, chunk.start)

@@ -97,7 +97,7 @@ class Worker:
         epoch, window = chunk.start, self.job.signature.epochs_per_call
         while epoch < chunk.until:
             count = min(chunk.until - epoch, window - epoch % window, self._epochs_at_once(program, chunk))
-            inputs = inputs._replace(orders=self.draws.of(chunk.seed_index, epoch // window).orders)
+            inputs = inputs._replace(orders=self.draws.of(chunk.seed_index, epoch).orders)
             started = time.perf_counter()
             states, curves = advance(states, inputs, put(np.int32(epoch)), put(np.int32(count)))
             yield states, self.place.fetch(curves)[:, :count]
@@ -128,8 +128,7 @@ class Worker:
         rows = [training.hparams for training in chunk.trainings] + [chunk.trainings[0].hparams] * (lanes - num_trials)
         columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in program.traced}
         columns, is_active = self.place.put_lanes((columns, np.arange(lanes) < num_trials))
-        draws = self.draws.of(chunk.seed_index, chunk.start // self.job.signature.epochs_per_call)
-        return ChunkInputs(columns, is_active, *draws, **self._constants)
+        return ChunkInputs(columns, is_active, *self.draws.of(chunk.seed_index, chunk.start), **self._constants)
 
     @cached_property
     def _constants(self) -> dict[str, Any]:
