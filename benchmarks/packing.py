@@ -1,7 +1,7 @@
 """How full are the chunks of strategies that continue trials, and how close is a search to what its schedule allows?
 
-    python benchmarks/packing.py            # about a minute on two cores
-    python benchmarks/packing.py --quick    # a few seconds
+    python benchmarks/packing.py [--repeats 5] [--json FILE]    # about a minute on two cores
+    python benchmarks/packing.py --quick                        # a few seconds
 
 Trials that go on are packed anew into full chunks. *Active* is the share of lane-epochs that a trial trained in, the
 rest being lanes that only fill up a chunk. The *bound* of a search is what its plans take where nothing else costs
@@ -11,13 +11,16 @@ are left out.
 """
 
 import argparse
+import json
 import time
+from collections import Counter
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import vtune
 from measuring.workers import recorded
-from vtune.protocols import ChunkResult, StrategyFactory
+from vtune.protocols import ChunkResult, Rung, StrategyFactory
 from vtune.strategies import asha, hyperband, successive_halving
 
 ONE_RUNG = {"learning_rate": vtune.loguniform(1e-4, 1e-1), "hidden": 4, "layers": 1}
@@ -83,24 +86,33 @@ def length(result: ChunkResult) -> int:
 
 def bound(study: vtune.Study, results: list[ChunkResult]) -> float:
     """Returns the seconds of a search whose plans take nothing but full chunks on all devices at work."""
-    by_rung: dict[Any, list[float]] = {}
+    seconds, lanes, devices = epoch_seconds(results), lanes_of(study), study.executor.num_parallel
+    whole = 0.0
+    for (_, rung, start, end), number in lanes.items():
+        chunks = -(-number // rung.lanes)
+        at_once = -(-chunks // devices) if len(seconds) == 1 else chunks / devices  # other rungs fill the last turn
+        whole += at_once * (end - start) * seconds[rung]
+    return whole
+
+
+def epoch_seconds(results: list[ChunkResult]) -> dict[Rung, float]:
+    """Returns what an epoch of a chunk of each rung took, in the median."""
+    by_rung: dict[Rung, list[float]] = {}
     for result in results:
         by_rung.setdefault(result.chunk.rung, []).append(result.seconds / length(result))
-    epoch_seconds = {rung: median(seconds) for rung, seconds in by_rung.items()}
-    groups: dict[Any, int] = {}
-    plans = study.plans.table.reset_index()
+    return {rung: median(seconds) for rung, seconds in by_rung.items()}
+
+
+def lanes_of(study: vtune.Study) -> Counter[tuple[int, Rung, int, int]]:
+    """Returns how many trials each plan trains of a rung, from which epoch to which."""
+    lanes: Counter[tuple[int, Rung, int, int]] = Counter()
     until: dict[int, int] = {}
-    for trial_id, parent, budget, plan in plans[["trial_id", "parent", "budget", "round"]].itertuples(index=False):
+    plans = study.plans.table.reset_index()[["trial_id", "parent", "budget", "round"]]
+    for trial_id, parent, budget, plan in plans.itertuples(index=False):
         rung = study.job.ladder.rung(study.lineages[trial_id][-1].hparams)
-        groups[plan, rung, until.get(parent, 0), budget] = groups.get((plan, rung, until.get(parent, 0), budget), 0) + 1
+        lanes[plan, rung, until.get(parent, 0), budget] += 1
         until[trial_id] = budget
-    by_plan: dict[int, float] = {}
-    for (plan, rung, start, end), number in groups.items():
-        chunks = -(-number // rung.lanes)
-        shares = chunks / study.executor.num_parallel
-        together = shares if len(epoch_seconds) > 1 else -(-chunks // study.executor.num_parallel)
-        by_plan[plan] = by_plan.get(plan, 0.0) + together * (end - start) * epoch_seconds[rung]
-    return sum(by_plan.values())
+    return lanes
 
 
 def main() -> None:
@@ -108,10 +120,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How full are the chunks?")
     parser.add_argument("--quick", action="store_true", help="small searches, to see that it runs")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="where to write all numbers")
     options = parser.parse_args()
     cases = [case._replace(trials=9, epochs=9, least=None) for case in CASES[:3]] if options.quick else CASES
     print("| search | trials | epochs | chunks | active lane-epochs | seconds | bound | times the bound |")
     print("|---|---|---|---|---|---|---|---|")
+    rows = []
     for case in cases:
         search(case, seed=0)
         seen = [see(case, seed) for seed in range(1, 2 if options.quick else 1 + options.repeats)]
@@ -123,6 +137,9 @@ def main() -> None:
             f"| {median(each.seconds for each in seen):.2f} | {median(each.bound for each in seen):.2f} "
             f"| {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) |"
         )
+        rows.append({"search": case.name, "laps": [each._asdict() for each in seen]})
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

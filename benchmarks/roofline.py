@@ -1,14 +1,15 @@
 """How close does a search come to what the machine could do, and where does the rest of the time go?
 
-    python benchmarks/roofline.py            # 5 to 8 minutes on two cores
+    python benchmarks/roofline.py            # 8 to 12 minutes on two cores
     python benchmarks/roofline.py --quick    # half a minute
 
 Useful floating-point operations count true sizes only: per row and epoch 4 for a weight of the first layer (no gradient
 of the input), 6 for another one; padding, idle lanes, evaluation and the optimizer count for nothing. The peak is that
 of one large float32 product on all cores or on the accelerator, measured before and after every search; a share is
-taken of the higher of the two. *Cold* is the first search of a space in this process, which has traced, lowered and
-compiled nothing for it; its ``compiling`` is summed over programs, two of which compile side by side on two cores.
-*Warm* are ``--repeats`` more with other seeds. ``filled`` is the share of lanes that hold a trial.
+taken of the higher of the two. *Cold* is a search for which this process has traced, lowered and compiled nothing, or
+has let go of it; its ``compiling`` is summed over programs, two of which compile side by side on two cores. *Warm* are
+``--repeats`` more with other seeds. ``filled`` is the share of lanes that hold a trial. The last search is given a
+ladder that was planned for programs that are made in 0.01 s: it shows what more of them bring, and cost.
 
 The second table takes the search with the median share apart. Its share of the peak is the product of ``true sizes``,
 how much of what the matrix products of the training compute is no padding and no idle lane; ``product rate``, how fast
@@ -18,11 +19,12 @@ workers train or evaluate; and ``at work``, the latter by the warm time: the res
 last chunk. ``products alone`` is the product of the first two: the share of programs that do nothing but these
 products, all the time.
 
-The third table takes the same search apart by rung: useful operations for each second in which a worker had a chunk of
-it, and how much of what its products compute is of true sizes. The last is of the mixed search of 256 trials, twice
-more, with a folder that keeps the results, and the first time with nothing compiled: where the time of all workers
-goes. ``queue`` is all that is left: waiting for a chunk, for the last one of others, and what follows it. ``storing``
-is not the workers' but the search's own thread's, beside them or after the last chunk.
+The third table takes the same search apart by rung, where vtune planned the ladder: useful operations for each second
+in which a worker had a chunk of it, and how much of what its products compute is of true sizes. The last is of one
+width and of the mixed search of 256 trials, twice more each, with a folder that keeps the results, and the first time
+with nothing compiled: where the time of all workers goes. ``queue`` is all that is left: waiting for a chunk, for the
+last one of others, and what follows it. ``storing`` is not the workers' but the search's own thread's, beside them or
+after the last chunk.
 """
 
 import argparse
@@ -44,7 +46,10 @@ from measuring.work import MIXED, useful_flops
 from measuring.workers import recorded
 from vtune.protocols import ChunkResult, Rung
 from vtune.training.caches import nothing_kept
+from vtune.training.cost import cost_table
+from vtune.training.devices import kind_of, local_devices, machine_of
 from vtune.training.inspection import FOUND
+from vtune.training.measured import SPEEDS, MeasuredTable, write_table
 from vtune.training.programs import SHELF
 
 EPOCHS = 10
@@ -53,12 +58,21 @@ ONE = {**MIXED, **RATES, "batch_size": 128, "hidden": 128, "layers": 2}
 
 
 class Case(NamedTuple):
-    """A search to look at; ``asked`` is the share of the peak that it should reach."""
+    """A search to look at.
+
+    Attributes:
+        name: of its space.
+        space: to search.
+        trials: how many.
+        asked: the share of the peak that it should reach.
+        made_in: seconds that its ladder is planned for a program to take; None for those of vtune's own table.
+    """
 
     name: str
     space: Mapping[str, Any]
     trials: int
     asked: float | None = None
+    made_in: float | None = None
 
 
 class OfRung(NamedTuple):
@@ -131,26 +145,47 @@ def as_dict(lap: Lap) -> dict[str, Any]:
     return lap._asdict() | {"rungs": [rung._asdict() for rung in lap.rungs]}
 
 
+ONE_WIDTH = Case("hidden 128, 2 layers, batch 128", ONE, 256, 0.6)
+MIXED_256 = Case("mixed", {**MIXED, **RATES}, 256, 0.35)
 CASES = [
-    Case("hidden 128, 2 layers, batch 128", ONE, 256, 0.6),
-    Case("mixed", {**MIXED, **RATES}, 64),
-    Case("mixed", {**MIXED, **RATES}, 256, 0.35),
-    Case("mixed", {**MIXED, **RATES}, 1024, 0.4),
+    ONE_WIDTH,
+    MIXED_256._replace(trials=64, asked=None),
+    MIXED_256,
+    MIXED_256._replace(trials=1024, asked=0.4),
+    MIXED_256._replace(name="mixed, as if made in 0.01 s", asked=None, made_in=0.01),
 ]
 
 
-def search(case: Case, epochs: int, seed: int, folder: str | None = None) -> vtune.Study:
+def forget() -> None:
+    """Lets go of all that this process has found out, traced or compiled."""
+    SHELF.clear()
+    FOUND.clear()
+    jax.clear_caches()
+
+
+def ladder_of(case: Case, epochs: int) -> str:
+    """Returns what to give a search as its ladder."""
+    if case.made_in is None:
+        return "auto"
+    kind = kind_of(local_devices()[0])
+    speeds = {name: getattr(cost_table(kind), name) for name in SPEEDS} | {"compile_seconds": case.made_in}
+    with tempfile.TemporaryDirectory() as folder:
+        write_table(table := Path(folder) / "table.json", MeasuredTable(speeds, machine_of(kind)))
+        return vtune.plan(vtune.MLP, case.space, trials=case.trials, epochs=epochs, cost_table=table).ladder
+
+
+def search(case: Case, epochs: int, seed: int, folder: str | None = None, ladder: str = "auto") -> vtune.Study:
     """Searches at random."""
-    settings = {"trials": case.trials, "epochs": epochs, "seed": seed, "folder": folder}
+    settings = {"trials": case.trials, "epochs": epochs, "seed": seed, "folder": folder, "ladder": ladder}
     return vtune.search(vtune.MLP, case.space, strategy="random", finalists=0, progress=False, **settings)
 
 
-def run(case: Case, epochs: int, seed: int) -> Lap:
+def run(case: Case, epochs: int, seed: int, ladder: str) -> Lap:
     """Searches at random, and returns what that came to."""
     before = peak_flops()
     with recorded() as results:
         started = time.perf_counter()
-        study = search(case, epochs, seed)
+        study = search(case, epochs, seed, ladder=ladder)
         seconds = time.perf_counter() - started
     outlook = outlook_of(study)
     rungs, products = {result.chunk.rung for result in results}, [products_of(outlook, result) for result in results]
@@ -221,9 +256,7 @@ def told_rungs(case: Case, lap: Lap) -> list[str]:
 
 def shares_of(case: Case, epochs: int) -> dict[str, Shares]:
     """Searches twice, in a folder, the first time with nothing compiled; returns where the time went."""
-    SHELF.clear()
-    FOUND.clear()
-    jax.clear_caches()
+    forget()
     found = {}
     for name, seed in (("cold", 101), ("warm", 102)):
         with tempfile.TemporaryDirectory() as folder, watched() as watch:
@@ -253,7 +286,7 @@ def main() -> None:
 
 def tables(options: argparse.Namespace) -> None:
     """Measures, and prints as it goes."""
-    cases = [case._replace(trials=8, asked=None) for case in CASES[:2]] if options.quick else CASES
+    cases = [case._replace(trials=8, asked=None) for case in CASES[:2] + CASES[-1:]] if options.quick else CASES
     epochs, repeats = (2, 1) if options.quick else (EPOCHS, options.repeats)
     vtune.search(vtune.MLP, RATES, trials=1, epochs=1, progress=False)  # starts JAX
     print(here := f"{machine()}; memory {bandwidth() / 1e9:.0f} GB/s", end="\n\n")
@@ -264,11 +297,13 @@ def tables(options: argparse.Namespace) -> None:
     print("|---" * 11 + "|")
     rows, factors, rungs = [], [], []
     for case in cases:
-        cold = run(case, epochs, seed=0)
-        warm = [run(case, epochs, seed) for seed in range(1, 1 + repeats)]
+        ladder = ladder_of(case, epochs)
+        forget()
+        cold = run(case, epochs, seed=0, ladder=ladder)
+        warm = [run(case, epochs, seed, ladder) for seed in range(1, 1 + repeats)]
         print(told(case, cold, warm), flush=True)
         factors.append(told_factors(case, middle(warm)))
-        rungs += told_rungs(case, middle(warm))
+        rungs += told_rungs(case, middle(warm)) if case.made_in is None else []
         laps = {"cold": as_dict(cold), "warm": [as_dict(lap) for lap in warm]}
         rows.append({"search": case.name, "trials": case.trials, **laps})
     print("\n| search | trials | true sizes | product rate | in products | at work | products alone |")
@@ -281,11 +316,14 @@ def tables(options: argparse.Namespace) -> None:
         "\n| search | trials | run | worker seconds | set-up | tracing | compiling | training | evaluating | queue "
         "| storing |"
     )
-    shares = shares_of(last := cases[-2], epochs)
-    print("|---" * 11 + "|", *(told_shares(last, *each) for each in shares.items()), sep="\n")
+    print("|---" * 11 + "|")
+    spent = {}
+    for case in cases[:2] if options.quick else (ONE_WIDTH, MIXED_256):
+        shares = shares_of(case, epochs)
+        print(*(told_shares(case, *each) for each in shares.items()), sep="\n", flush=True)
+        spent[case.name] = {name: each._asdict() for name, each in shares.items()}
     if options.json:
-        everything = {"machine": here, "searches": rows}
-        everything |= {"shares": {name: each._asdict() for name, each in shares.items()}}
+        everything = {"machine": here, "searches": rows, "shares": spent}
         options.json.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import vtune
+from tests.compilations import Compilations
 from vtune.protocols import Plan, Strategy
 
 pytestmark = pytest.mark.long
@@ -82,8 +83,10 @@ def test_the_strategies_benchmark_compares_all_of_them_with_random_search():
 def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful(tmp_path):
     parts = quick("roofline", "--json", str(tmp_path / "all.json")).split("\n\n")[1:]
     rows, factors, rungs, spent = ([line.strip("| ").split(" | ") for line in part.splitlines()[2:]] for part in parts)
+    own = ["hidden 128, 2 layers, batch 128", "mixed"]
     for table in (rows, factors):
-        assert [row[0] for row in table] == ["hidden 128, 2 layers, batch 128", "mixed"]
+        assert [row[0] for row in table] == [*own, "mixed, as if made in 0.01 s"]
+    assert int(rows[2][2]) > int(rows[1][2])
     for _, _, programs, cold, compiling, warm, useful, peak, share, _, filled in rows:
         assert int(programs) > 0
         assert float(cold) > float(warm.split()[0]) > 0
@@ -96,12 +99,12 @@ def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful(tmp_path)
         assert 0 < in_products
         assert 0 < at_work <= 1
         assert true_sizes * product_rate == pytest.approx(products_alone, abs=0.011)
-    assert [row[0] for row in rungs] == ["hidden 128, 2 layers, batch 128", "mixed"]
+    assert [row[0] for row in rungs] == own
     for _, trials, rung, of_rung, chunks, seconds, useful, true_sizes in rungs:
         assert trials == of_rung == "8"
         assert rung in ("rows 128", "hidden 256, layers 4, rows 32")
         assert min(int(chunks), float(seconds), int(useful), int(true_sizes.strip("%"))) > 0
-    assert [row[2] for row in spent] == ["cold", "warm"]
+    assert [(row[0], row[2]) for row in spent] == [(name, run) for name in own for run in ("cold", "warm")]
     for _, _, run, seconds, *parts in spent:
         *of_workers, storing = (float(part.strip("% s")) for part in parts)
         set_up, tracing, compiling, training, evaluating, queue = of_workers
@@ -110,9 +113,21 @@ def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful(tmp_path)
         assert min(set_up, training, evaluating, queue, storing) > 0
         assert (min(tracing, compiling) > 0) if run == "cold" else (tracing == compiling == 0)
     kept = json.loads((tmp_path / "all.json").read_text())
-    assert [len(search["warm"]) for search in kept["searches"]] == [1, 1]
+    assert [len(search["warm"]) for search in kept["searches"]] == [1, 1, 1]
     assert "cores" in kept["machine"]
-    assert [sum(parts.values()) > 0 for parts in kept["shares"].values()] == [True, True]
+    assert [min(map(sum, map(dict.values, runs.values()))) > 0 for runs in kept["shares"].values()] == [True, True]
+
+
+def test_what_the_roofline_benchmark_forgets_is_made_anew(benchmark):
+    roofline = benchmark("roofline")
+    case = roofline.MIXED_256._replace(trials=4)
+    made = []
+    for begin in (roofline.forget, lambda: None, roofline.forget):
+        begin()
+        with Compilations() as compiled:
+            roofline.search(case, epochs=1, seed=0)
+        made.append(compiled.count)
+    assert made[0] == made[2] > 0 == made[1]
 
 
 def test_the_share_of_the_peak_is_taken_apart_without_a_rest(benchmark):
@@ -152,8 +167,9 @@ def test_the_restart_benchmark_tells_that_the_next_process_is_ready_sooner():
     assert "Same bits in all three: yes." in told
 
 
-def test_the_packing_benchmark_tells_how_full_chunks_are():
-    told = quick("packing")
+def test_the_packing_benchmark_tells_how_full_chunks_are(tmp_path):
+    told = quick("packing", "--json", str(tmp_path / "all.json"))
+    assert [len(row["laps"]) for row in json.loads((tmp_path / "all.json").read_text())] == [1, 1, 1]
     rows = [line.strip("| ").split(" | ") for line in told.splitlines()[2:]]
     assert [row[0] for row in rows] == [f"{name}, one rung" for name in ("successive halving", "Hyperband", "ASHA")]
     for row in rows:
@@ -161,6 +177,17 @@ def test_the_packing_benchmark_tells_how_full_chunks_are():
         # The bound goes by the median chunk: a search as short as these may come out below it.
         seconds, bound, times = float(row[5]), float(row[6]), float(row[7].split()[0])
         assert (seconds - 0.005) / (bound + 0.005) - 0.005 <= times <= (seconds + 0.005) / (bound - 0.005) + 0.005
+
+
+def test_the_chunks_benchmark_tells_how_near_the_cost_table_comes(tmp_path):
+    told = quick("chunks", "--json", str(tmp_path / "all.json")).split("\n\n")[1]
+    rows = [line.strip("| ").split(" | ") for line in told.splitlines()[2:]]
+    assert [row[:5] for row in rows] == [["16", "1", "32", "32", "yes"], ["16", "1", "32", "128", "yes"]]
+    for row in rows:
+        assert min(float(row[6]), float(row[7].split()[0]), float(row[8])) > 0
+    assert [row["ratio"] for row in json.loads((tmp_path / "all.json").read_text())] == pytest.approx(
+        [float(row[8]) for row in rows], abs=0.006
+    )
 
 
 @pytest.mark.parametrize(("devices", "rounds"), [(1, 5), (2, 3), (5, 1)])

@@ -12,7 +12,9 @@ from tests.compilations import Compilations
 from vtune.cli import main
 from vtune.planning import plan
 from vtune.training.cost import cost_table
+from vtune.training.dealer import Dealer
 from vtune.training.devices import kind_of
+from vtune.training.outlook import Outlook
 
 X = np.random.default_rng(0).normal(size=(240, 6)).astype(np.float32)
 LABELS = np.arange(240) % 3
@@ -23,6 +25,9 @@ MIXED = RATE | {
     "hidden": vtune.integers(4, 64, log=True),
     "layers": vtune.integers(1, 3),
 }
+
+LONG = {"trials": 20_000, "epochs": 50}
+"""Of a search that is worth many programs."""
 
 
 class Own(nnx.Module):
@@ -102,6 +107,40 @@ def test_more_workers_take_less_and_a_mesh_compiles_one_program_after_the_other(
     assert times[0] > times[1] > times[2] > times[0] / 8
     mesh = plan(vtune.MLP, MIXED, DATA, trials=256, epochs=50, devices=4, executor="mesh")
     assert mesh.seconds >= mesh.programs * cost_table(kind_of(jax.devices()[0])).compile_seconds
+
+
+def test_the_largest_chunks_are_the_largest_in_thought(monkeypatch):
+    monkeypatch.setattr("vtune.searching.Loop.run", lambda self: None)
+    study = vtune.search(vtune.MLP, MIXED, DATA, **LONG, progress=False)
+    outlook = Outlook(study.parts, study.parts.planner(**LONG, kind=kind_of(jax.devices()[0]), chunk="auto"), [])
+    rungs = {study.job.rung(trial) for trial in outlook.draws}
+    pairs = [(outlook.state_bytes(rung), study.job.program(rung).state_bytes) for rung in rungs]
+    thought, true = zip(*pairs, strict=True)
+    assert len(rungs) > 3
+    assert np.argsort(thought).tolist() == np.argsort(true).tolist()
+    np.testing.assert_allclose(thought, true, rtol=0.25)
+
+
+def test_workers_of_one_place_are_imagined_to_train_the_largest_first(monkeypatch):
+    dealers = []
+
+    class Watched(Dealer):
+        def __init__(self, chunks, places, program, *rest):
+            super().__init__(chunks, places, program, *rest)
+            self.program, self.sizes = program, []
+            dealers.append(self)
+
+        def take(self, place):
+            if (chunk := super().take(place)) is not None:
+                self.sizes.append(self.program(chunk.rung).state_bytes)
+                self.is_warm = self.program(chunk.rung).compile_seconds == 0
+            return chunk
+
+    monkeypatch.setattr("vtune.training.outlook.Dealer", Watched)
+    plan(vtune.MLP, MIXED, DATA, **LONG, devices=2)
+    of_warm = [dealer.sizes for dealer in dealers if dealer.is_warm]
+    assert len({*of_warm[0]}) > 1
+    assert of_warm == [sorted(sizes, reverse=True) for sizes in of_warm]
 
 
 @pytest.mark.long

@@ -294,13 +294,13 @@ def split_data(
     kind: Literal["auto"] | Kind = "auto",
     standardize: bool = False,
 ) -> Data:
-    """Makes ``Data`` as ``Data.of`` does.
+    """Makes ``Data`` as ``Data.of`` does of the same arguments.
 
     Args:
-        data: likewise.
+        data: see ``Data.of``, as for ``kind`` and ``standardize``.
         draw_bits: returns what rows are split by, as ``keys.split_bits`` does; called once all is checked.
-        kind: likewise.
-        standardize: likewise.
+        kind: see above.
+        standardize: see above.
     """
     _check_standardize(standardize)
     if isinstance(data, Data):

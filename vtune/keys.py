@@ -29,8 +29,11 @@ class Purpose(enum.IntEnum):
     RETEST = 6
 
 
-_ROTATIONS, _PARITY = ((13, 15, 26, 6), (17, 29, 16, 24)), np.uint32(0x1BD11BDA)
-"""Constants of threefry."""
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+"""By how many bits threefry rotates, in turns of four rounds."""
+
+_PARITY = np.uint32(0x1BD11BDA)
+"""What threefry's third key word is made with."""
 
 _SEEDS = 5
 """The branch of the seed indices. Purposes to come take other numbers: this one is in every study's bits."""

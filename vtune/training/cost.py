@@ -87,6 +87,10 @@ ARRAYS_PER_WEIGHT = 5
 """Arrays of the weights' size in the hot loop: weights, two moments, gradients, and their sum over micro-batches."""
 
 
+_STATE_BYTES_PER_WEIGHT = 3 * 4
+"""A weight and two moments of it, in float32."""
+
+
 def cost_table(kind: DeviceKind) -> CostTable:
     """Returns what is known of devices of this kind."""
     if not kind.is_accelerator:
@@ -121,8 +125,12 @@ def turn_seconds(table: CostTable, row_macs: Sequence[int], rows: int, steps: fl
 
 def epoch_seconds(table: CostTable, state_bytes: int, num_rows: int) -> float:
     """Returns a rough guess at the seconds of an epoch of a chunk whose lanes take so many bytes: to deal work by."""
-    weights = state_bytes / (3 * 4)  # and two moments of them, in float32
-    return 6 * weights * num_rows / table.flops_per_second
+    return 6 * state_bytes / _STATE_BYTES_PER_WEIGHT * num_rows / table.flops_per_second
+
+
+def state_bytes_of(weights: int, lanes: int) -> int:
+    """Returns a rough guess at the bytes of the states of a chunk of networks with so many weights."""
+    return weights * lanes * _STATE_BYTES_PER_WEIGHT
 
 
 def lanes_within(table: CostTable, weights: int, itemsize: int, expected_trials: float) -> int:

@@ -26,6 +26,7 @@ FOUND: dict[str, "Findings"] = {}
 trace again what takes as long as some of its trials. What is found of further trials later is the same for all."""
 
 _MOST_FOUND = 64
+"""How many are kept. Beyond, all are let go of: a process that searches so many spaces seldom comes back to one."""
 
 _MAX_LEVELS = 32
 """Up to how many values of a name are traced to see what is read with each."""

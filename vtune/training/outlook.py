@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vtune.protocols import Chunk, Hparams, Leg, Rung, Training
+from vtune.training.cost import state_bytes_of
 from vtune.training.dealer import Dealer
 from vtune.training.ladder import Ladder
 from vtune.training.places import Place
@@ -127,6 +128,10 @@ class Outlook:
         sizes = {name: trial[name] for name in self.parts.findings.sizes}
         return elastic.row_macs(sizes, self.planner.shapes)
 
+    def state_bytes(self, rung: Rung) -> int:
+        """Returns about how many bytes the lanes of a chunk take; weights count as many as a row's multiply-adds."""
+        return state_bytes_of(sum(self.parts.recipe.row_macs(rung) or [self._num_weights]), rung.lanes)
+
     @cached_property
     def _num_weights(self) -> int:
         """Of the largest network of a model that vtune does not know: a multiply-add each, as the planner has it."""
@@ -178,7 +183,10 @@ class Outlook:
     def _dealt(self, chunks: Sequence[Chunk], epoch_seconds: Mapping[Rung, float], compile_seconds: float) -> float:
         """Returns when the last chunk is done, as workers are dealt one after the other."""
         clock = _Clock()
-        programs = {rung: _Imagined(clock, seconds, compile_seconds) for rung, seconds in epoch_seconds.items()}
+        programs = {
+            rung: _Imagined(clock, seconds, compile_seconds, self.state_bytes(rung))
+            for rung, seconds in epoch_seconds.items()
+        }
         table, num_rows = self.planner.table, self.planner.num_rows
         dealer = Dealer(chunks, self.places, programs.__getitem__, table, num_rows)
         free, left, end = [(0.0, worker) for worker in range(len(self.places))], len(chunks), 0.0
@@ -209,7 +217,7 @@ class _Imagined:
     clock: _Clock
     epoch_seconds: float
     compile_seconds: float
-    state_bytes: int = 0
+    state_bytes: int
     compiled: dict[Place, float] = field(default_factory=dict)
 
     def ready_at(self, place: Place) -> float:

@@ -70,6 +70,7 @@ class Worker:
         with float_precision(self.job.data.dtype):
             if is_stopped():
                 raise Stopped
+            self.draws.of(chunk.seed_index, chunk.start)  # to wait for who draws them is not to train
             begun, started = self._begin(chunk, is_stopped), time.perf_counter()
             trials, curves, diverged_step = slice(len(chunk.trainings)), [], np.empty(0, np.int32)
             for states, part in self._calls(chunk, begun):
@@ -92,14 +93,14 @@ class Worker:
         return self._calls(chunk, self._begin(chunk))
 
     def _calls(self, chunk: Chunk, states: LaneState) -> Iterator[tuple[LaneState, np.ndarray]]:
-        program, put = self.job.program(chunk.rung), self.place.put
+        program, hand_in = self.job.program(chunk.rung), self.place.hand_in
         advance, inputs = program.on(self.place), self.inputs(program, chunk)
         epoch, window = chunk.start, self.job.signature.epochs_per_call
         while epoch < chunk.until:
             count = min(chunk.until - epoch, window - epoch % window, self._epochs_at_once(program, chunk))
             inputs = inputs._replace(orders=self.draws.of(chunk.seed_index, epoch).orders)
             started = time.perf_counter()
-            states, curves = advance(states, inputs, put(np.int32(epoch)), put(np.int32(count)))
+            states, curves = advance(states, inputs, hand_in(np.int32(epoch)), hand_in(np.int32(count)))
             yield states, self.place.fetch(curves)[:, :count]
             program.epoch_seconds = (time.perf_counter() - started) / count
             epoch += count
@@ -127,7 +128,7 @@ class Worker:
         num_trials, lanes = len(chunk.trainings), self._num_lanes(chunk)
         rows = [training.hparams for training in chunk.trainings] + [chunk.trainings[0].hparams] * (lanes - num_trials)
         columns = {name: np.array([row[name] for row in rows], dtype) for name, dtype in program.traced}
-        columns, is_active = self.place.put_lanes((columns, np.arange(lanes) < num_trials))
+        columns, is_active = self.place.hand_in_lanes((columns, np.arange(lanes) < num_trials))
         return ChunkInputs(columns, is_active, *self.draws.of(chunk.seed_index, chunk.start), **self._constants)
 
     @cached_property
