@@ -96,6 +96,7 @@ def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful(tmp_path)
     for _, _, *shares in factors:
         true_sizes, product_rate, in_products, at_work, products_alone = (int(text.strip("%")) / 100 for text in shares)
         assert 0 < true_sizes <= 1
+        assert 0 < product_rate < 2  # products that are made once for all turns would come to many times the peak
         assert 0 < in_products
         assert 0 < at_work <= 1
         assert true_sizes * product_rate == pytest.approx(products_alone, abs=0.011)

@@ -90,6 +90,7 @@ def seconds_of(layer: Layer) -> float:
     """Returns the seconds of a layer's products on one worker, while all workers are busy with the same."""
     step = jax.jit(_turns, static_argnames="is_first")
     shapes = (layer.lanes, layer.rows, layer.inputs), (layer.lanes, layer.inputs, layer.outputs)
+    shapes += ((layer.lanes, layer.rows, layer.outputs),)
     given = [jax.device_put(tuple(map(jnp.zeros, shapes)), device) for device in worker_devices(local_devices())]
 
     def measured(turns: int) -> float:
@@ -105,18 +106,19 @@ def seconds_of(layer: Layer) -> float:
 def _turns(
     x: Float[Array, "lanes rows inputs"],
     kernel: Float[Array, "lanes inputs outputs"],
+    slope: Float[Array, "lanes rows outputs"],
     number: Int[Array, ""],
     is_first: bool,
-) -> tuple[Array, Array]:
-    """Computes the products again and again; each turn takes what the last one put out, or it would be left out."""
+) -> tuple[Array, ...]:
+    """Computes the products again and again, of the same numbers: none is copied for the next turn."""
 
     def product(x: Array, kernel: Array) -> Array:
         return linear(x, kernel, jnp.zeros(kernel.shape[1]))
 
-    def turn(_: Array, carried: tuple[Array, Array]) -> tuple[Array, Array]:
-        x, kernel = carried
-        slope, way_back = jax.vjp(jax.vmap(product), x, kernel)
-        of_x, of_kernel = way_back(slope)
-        return x if is_first else of_x, of_kernel
+    def turn(count: Array, _: tuple[Array, ...]) -> tuple[Array, ...]:
+        x_now, kernel_now, slope_now, _ = lax.optimization_barrier((x, kernel, slope, count))  # else it is made once
+        made, way_back = jax.vjp(jax.vmap(product), x_now, kernel_now)
+        of_x, of_kernel = way_back(slope_now)
+        return made, x if is_first else of_x, of_kernel
 
-    return lax.fori_loop(0, number, turn, (x, kernel))
+    return lax.fori_loop(0, number, turn, (slope, x, kernel))
