@@ -52,7 +52,7 @@ def main() -> None:
     device = local_devices()[0]
     table = cost_table(kind_of(device))
     data = Data.of(None, key=jax.random.key(0, impl="threefry2x32"))
-    print(f"{machine()}; {data}\n")
+    print(here := f"{machine()}; {data}", end="\n\n")
     print(
         "| width | layers | rows | batch | shared | lanes | compiling, s | useful GFLOP/s of a worker "
         f"| measured / predicted |\n{'|---' * 9}|"
@@ -70,9 +70,10 @@ def main() -> None:
             f"| {ratio:.2f} |",
             flush=True,
         )
-        rows.append(case._asdict() | {"compile_seconds": compile_seconds, "seconds": list(seconds), "ratio": ratio})
+        told = {"compile_seconds": compile_seconds, "seconds": list(seconds), "ratio": ratio}
+        rows.append(case._asdict() | {"lanes": rung.lanes} | told)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps({"machine": here, "chunks": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

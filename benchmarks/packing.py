@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import vtune
+from measuring.machine import machine
 from measuring.workers import recorded
 from vtune.protocols import ChunkResult, Rung, StrategyFactory
 from vtune.strategies import asha, hyperband, successive_halving
@@ -86,9 +87,9 @@ def length(result: ChunkResult) -> int:
 
 def bound(study: vtune.Study, results: list[ChunkResult]) -> float:
     """Returns the seconds of a search whose plans take nothing but full chunks on all devices at work."""
-    seconds, lanes, devices = epoch_seconds(results), lanes_of(study), study.executor.num_parallel
+    seconds, trials, devices = epoch_seconds(results), trials_of(study), study.executor.num_parallel
     whole = 0.0
-    for (_, rung, start, end), number in lanes.items():
+    for (_, rung, start, end), number in trials.items():
         chunks = -(-number // rung.lanes)
         at_once = -(-chunks // devices) if len(seconds) == 1 else chunks / devices  # other rungs fill the last turn
         whole += at_once * (end - start) * seconds[rung]
@@ -103,16 +104,16 @@ def epoch_seconds(results: list[ChunkResult]) -> dict[Rung, float]:
     return {rung: median(seconds) for rung, seconds in by_rung.items()}
 
 
-def lanes_of(study: vtune.Study) -> Counter[tuple[int, Rung, int, int]]:
+def trials_of(study: vtune.Study) -> Counter[tuple[int, Rung, int, int]]:
     """Returns how many trials each plan trains of a rung, from which epoch to which."""
-    lanes: Counter[tuple[int, Rung, int, int]] = Counter()
+    trials: Counter[tuple[int, Rung, int, int]] = Counter()
     until: dict[int, int] = {}
     plans = study.plans.table.reset_index()[["trial_id", "parent", "budget", "round"]]
     for trial_id, parent, budget, plan in plans.itertuples(index=False):
         rung = study.job.ladder.rung(study.lineages[trial_id][-1].hparams)
-        lanes[plan, rung, until.get(parent, 0), budget] += 1
+        trials[plan, rung, until.get(parent, 0), budget] += 1
         until[trial_id] = budget
-    return lanes
+    return trials
 
 
 def main() -> None:
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write all numbers")
     options = parser.parse_args()
     cases = [case._replace(trials=9, epochs=9, least=None) for case in CASES[:3]] if options.quick else CASES
+    print(here := machine(), end="\n\n")
     print("| search | trials | epochs | chunks | active lane-epochs | seconds | bound | times the bound |")
     print("|---|---|---|---|---|---|---|---|")
     rows = []
@@ -137,9 +139,10 @@ def main() -> None:
             f"| {median(each.seconds for each in seen):.2f} | {median(each.bound for each in seen):.2f} "
             f"| {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) |"
         )
-        rows.append({"search": case.name, "laps": [each._asdict() for each in seen]})
+        laps = {"laps": [each._asdict() for each in seen]}
+        rows.append({"search": case.name, "trials": case.trials, "epochs": case.epochs} | laps)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps({"machine": here, "searches": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from vtune.benching import MIXED
 from vtune.protocols import Hparams
 
 ASKED_TO_COMPILE, ASKED_TO_FETCH = 8.0, 0.3
-"""Seconds that a process may take: for all programs where nothing is kept, and for each of them where all is."""
+"""Seconds that a process may take: for all programs where the folder is empty, for each of them where it is full."""
 
 
 class Lap(NamedTuple):

@@ -22,9 +22,9 @@ products, all the time.
 The third table takes the same search apart by rung, where vtune planned the ladder: useful operations for each second
 in which a worker had a chunk of it, and how much of what its products compute is of true sizes. The last is of one
 width and of the mixed search of 256 trials, twice more each, with a folder that keeps the results, and the first time
-with nothing compiled: where the time of all workers goes. ``queue`` is all that is left: waiting for a chunk, for the
-last one of others, and what follows it. ``storing`` is not the workers' but the search's own thread's, beside them or
-after the last chunk.
+with nothing compiled: where the time of all workers goes. ``queue`` is all that is left: waiting for the order of rows,
+for a chunk, for the last one of others, and what follows it. ``storing`` is not the workers' but the search's own
+thread's, beside them or after the last chunk.
 """
 
 import argparse

@@ -20,6 +20,7 @@ import pytest
 import vtune
 from tests.compilations import Compilations
 from vtune.protocols import Plan, Strategy
+from vtune.training import inspection
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parent.parent
@@ -116,19 +117,24 @@ def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful(tmp_path)
     kept = json.loads((tmp_path / "all.json").read_text())
     assert [len(search["warm"]) for search in kept["searches"]] == [1, 1, 1]
     assert "cores" in kept["machine"]
-    assert [min(map(sum, map(dict.values, runs.values()))) > 0 for runs in kept["shares"].values()] == [True, True]
+    assert list(kept["shares"]) == own
+    for runs in kept["shares"].values():
+        assert runs["warm"]["compiling"] == 0 < runs["cold"]["compiling"]
 
 
-def test_what_the_roofline_benchmark_forgets_is_made_anew(benchmark):
-    roofline = benchmark("roofline")
+def test_what_the_roofline_benchmark_forgets_is_found_out_and_made_anew(benchmark, monkeypatch):
+    roofline, inspect, inspected = benchmark("roofline"), inspection._inspect, []
+    monkeypatch.setattr(inspection, "_inspect", lambda *asked: inspected.append(asked) or inspect(*asked))
     case = roofline.MIXED_256._replace(trials=4)
     made = []
     for begin in (roofline.forget, lambda: None, roofline.forget):
         begin()
         with Compilations() as compiled:
             roofline.search(case, epochs=1, seed=0)
-        made.append(compiled.count)
-    assert made[0] == made[2] > 0 == made[1]
+        made.append((len(inspected), compiled.count))
+    (one, first), (still_one, none), (two, again) = made
+    assert (one, still_one, two) == (1, 1, 2)
+    assert first == again > 0 == none
 
 
 def test_the_share_of_the_peak_is_taken_apart_without_a_rest(benchmark):
@@ -166,12 +172,14 @@ def test_the_restart_benchmark_tells_that_the_next_process_is_ready_sooner():
     nothing, _, full = (float(row[5].split()[0]) for row in rows)
     assert full < nothing
     assert "Same bits in all three: yes." in told
+    assert f"Who finds an empty folder compiles all in {float(rows[1][5].split()[0]):.1f} s" in told
 
 
 def test_the_packing_benchmark_tells_how_full_chunks_are(tmp_path):
     told = quick("packing", "--json", str(tmp_path / "all.json"))
-    assert [len(row["laps"]) for row in json.loads((tmp_path / "all.json").read_text())] == [1, 1, 1]
-    rows = [line.strip("| ").split(" | ") for line in told.splitlines()[2:]]
+    kept = json.loads((tmp_path / "all.json").read_text())
+    assert [(row["trials"], len(row["laps"])) for row in kept["searches"]] == [(9, 1)] * 3
+    rows = [line.strip("| ").split(" | ") for line in told.splitlines()[4:]]
     assert [row[0] for row in rows] == [f"{name}, one rung" for name in ("successive halving", "Hyperband", "ASHA")]
     for row in rows:
         assert 0 < float(row[4].split("%")[0]) <= 100
@@ -186,9 +194,8 @@ def test_the_chunks_benchmark_tells_how_near_the_cost_table_comes(tmp_path):
     assert [row[:5] for row in rows] == [["16", "1", "32", "32", "yes"], ["16", "1", "32", "128", "yes"]]
     for row in rows:
         assert min(float(row[6]), float(row[7].split()[0]), float(row[8])) > 0
-    assert [row["ratio"] for row in json.loads((tmp_path / "all.json").read_text())] == pytest.approx(
-        [float(row[8]) for row in rows], abs=0.006
-    )
+    kept = json.loads((tmp_path / "all.json").read_text())["chunks"]
+    assert [row["ratio"] for row in kept] == pytest.approx([float(row[8]) for row in rows], abs=0.006)
 
 
 @pytest.mark.parametrize(("devices", "rounds"), [(1, 5), (2, 3), (5, 1)])

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.laws.population import digits, make_queue
+from tests.laws.population import digits, make_queue, trainings_of
 from vtune.parameters import choice
 from vtune.searching import search
 from vtune.training import draws as draws_module
@@ -96,3 +96,18 @@ def test_an_error_in_drawing_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(draws_module, "_drawing", failing)
     with pytest.raises(RuntimeError, match="no room for the orders"):
         search(MLP, SPACE, **SETTINGS)
+
+
+def test_to_wait_for_them_is_not_to_train(monkeypatch):
+    queue, draw = make_queue(SPACE, digits()), Draws._drawn
+    (chunk,) = queue.job.chunks(trainings_of([{"hidden": 3, "layers": 1, "batch_size": 64}], epochs=1))
+    queue.workers[0].prepare(chunk.rung)
+
+    def slowly(self, *asked):
+        time.sleep(2.0)
+        return draw(self, *asked)
+
+    monkeypatch.setattr(Draws, "_drawn", slowly)
+    started = time.perf_counter()
+    training = queue.workers[0].train(chunk).seconds
+    assert time.perf_counter() - started - training > 2.0

@@ -304,7 +304,7 @@ class ChunkResult(NamedTuple):
         curves: at each epoch from the first one trained ``train_loss``, then what ``Task.metrics`` names; NaN from the
             epoch in which a trial diverged. Fewer epochs than planned where all trainings were brief.
         diverged_step: number of the optimizer step that was not finite, from 0; -1 where all were.
-        seconds: wall time of the chunk, compiling left out.
+        seconds: wall time of the chunk; compiling is left out, and waiting for what all its trials share.
     """
 
     chunk: Chunk

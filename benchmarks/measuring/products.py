@@ -119,6 +119,6 @@ def _turns(
         x_now, kernel_now, slope_now, _ = lax.optimization_barrier((x, kernel, slope, count))  # else it is made once
         made, way_back = jax.vjp(jax.vmap(product), x_now, kernel_now)
         of_x, of_kernel = way_back(slope_now)
-        return made, x if is_first else of_x, of_kernel
+        return (made, of_kernel) if is_first else (made, of_kernel, of_x)
 
-    return lax.fori_loop(0, number, turn, (slope, x, kernel))
+    return lax.fori_loop(0, number, turn, (slope, kernel) if is_first else (slope, kernel, x))

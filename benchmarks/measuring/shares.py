@@ -30,7 +30,7 @@ class Shares(NamedTuple):
         compiling: or fetching what was compiled, of rungs; what draws the order of rows compiles beside the workers.
         training: without the next.
         evaluating: on validation rows, as it takes by itself, with all workers busy.
-        queueing: what is left: waiting for a chunk or for the last one of others, and what follows the last.
+        queueing: what is left: waiting for draws, for a chunk or for the last one of others, and what follows the last.
         storing: of the search's own thread, which writes beside the workers, or after the last chunk, while they queue.
     """
 
@@ -128,7 +128,10 @@ def _seconds_once(study: Study, chunk: Chunk) -> float:
     """Seconds of measuring the lanes of a chunk once, while all workers are busy with the same."""
     assert isinstance(study.executor, ChunkQueue)
     worker, program = study.executor.workers[0], study.job.program(chunk.rung)
-    engine, inputs = Engine(study.job.recipe.task(chunk.rung.sizes), chunk.rung), worker.inputs(program, chunk)
+    engine, inputs = (
+        Engine(study.job.recipe.task(chunk.rung.sizes), chunk.rung),
+        worker.place.put(worker.inputs(program, chunk)),
+    )
     step = jax.jit(engine.validate, compiler_options=compiler_options(worker.place.kind))
     given = [(program.initial(inputs), inputs)] * study.executor.num_parallel
 

@@ -225,7 +225,7 @@ def test_who_shares_a_place_trains_as_soon_as_one_has_compiled(monkeypatch):
         both.wait(timeout=60)  # breaks where the other one sleeps on
         return train(worker, *arguments)
 
-    monkeypatch.setattr(queue_module, "_IDLE_SECONDS", 3600.0)
+    monkeypatch.setattr(queue_module, "_IDLE_SECONDS", 120.0)
     monkeypatch.setattr(Worker, "train", together)
     one = {**SPACE, "batch_size": 32, "hidden": 23, "layers": 1, "activation": "relu"}
     study = search(MLP, one, trials=4, chunk=2, devices=2, strategy="random", finalists=0, **SETTINGS)

@@ -129,7 +129,11 @@ class Outlook:
         return elastic.row_macs(sizes, self.planner.shapes)
 
     def state_bytes(self, rung: Rung) -> int:
-        """Returns about how many bytes the lanes of a chunk take; weights count as many as a row's multiply-adds."""
+        """Returns about how many bytes the lanes of a chunk take; weights count as many as a row's multiply-adds.
+
+        It is for dealing, where only the order of rungs counts: Adam's moments are taken for those of all optimizers,
+        and the largest network for all of a model that vtune does not know.
+        """
         return state_bytes_of(sum(self.parts.recipe.row_macs(rung) or [self._num_weights]), rung.lanes)
 
     @cached_property

@@ -61,12 +61,10 @@ class OneDevice:
         return jax.device_put(tree, self.device)
 
     def hand_in(self, tree: PyTree) -> PyTree:
-        """Returns arrays of the host as they are: a program's call brings them there in less time than ``put`` does."""
+        """Returns arrays of the host as they are: every call that takes them brings them there itself."""
         return tree
 
-    def hand_in_lanes(self, tree: PyTree) -> PyTree:
-        """Returns arrays of the host as they are."""
-        return tree
+    hand_in_lanes = hand_in
 
     def fetch(self, array: jax.Array) -> np.ndarray:
         """Returns the array on the host."""
@@ -144,9 +142,9 @@ Place: TypeAlias = OneDevice | DeviceMesh
 
 ``parts`` devices share a chunk, with a rung's lanes each; ``spread`` makes ``Engine.advance`` run on several, and
 ``abstract`` tells the sizes of its arguments and where they lie. ``put`` and ``put_lanes`` bring arrays of the host
-there, whole to every device or to each its own lanes; ``hand_in`` and ``hand_in_lanes`` do so for the small ones that
-one call takes: of a search of tiny trials, bringing these there is a large part. ``fetch`` returns what has a lane an
-entry to every host.
+there, whole to every device or to each its own lanes. ``hand_in`` and ``hand_in_lanes`` see to small ones of the few
+calls that train a chunk, of which a call brings its own along in less time than ``put`` takes on a CPU; chunks of tiny
+trials take little longer than that. ``fetch`` returns what has a lane an entry to every host.
 ``target`` names what programs are lowered for that an earlier process may have traced; None for a mesh, which traces
 its own.
 """

@@ -135,8 +135,9 @@ def _work(worker: Worker, dealer: Dealer, results: SimpleQueue[Any], stop: threa
             if chunk is None:
                 dealer.wait(_IDLE_SECONDS)
                 continue
-            worker.prepare(chunk.rung, stop.is_set)
-            dealer.notify()  # others of this place can train that rung too
+            if not worker.job.program(chunk.rung).is_compiled_for(worker.place):
+                worker.prepare(chunk.rung, stop.is_set)
+                dealer.notify()  # others of this place can train that rung too
             results.put(worker.train(chunk, stop.is_set))
     except Stopped:
         pass

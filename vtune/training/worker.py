@@ -70,8 +70,9 @@ class Worker:
         with float_precision(self.job.data.dtype):
             if is_stopped():
                 raise Stopped
-            self.draws.of(chunk.seed_index, chunk.start)  # to wait for who draws them is not to train
-            begun, started = self._begin(chunk, is_stopped), time.perf_counter()
+            begun = self._begin(chunk, is_stopped)
+            jax.block_until_ready(self.draws.of(chunk.seed_index, chunk.start))  # to wait for these is not to train
+            started = time.perf_counter()
             trials, curves, diverged_step = slice(len(chunk.trainings)), [], np.empty(0, np.int32)
             for states, part in self._calls(chunk, begun):
                 curves.append(part)
