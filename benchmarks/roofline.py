@@ -9,7 +9,7 @@ of one large float32 product on all cores or on the accelerator, measured before
 taken of the higher of the two. *Cold* is a search for which this process has traced, lowered and compiled nothing, or
 has let go of it; its ``compiling`` is summed over programs, two of which compile side by side on two cores. *Warm* are
 ``--repeats`` more with other seeds. ``filled`` is the share of lanes that hold a trial. The last search is given a
-ladder that was planned for programs that are made in 0.01 s: it shows what more of them bring, and cost.
+ladder that was planned for programs that are made in 0.1 s: it shows what more of them bring, and cost.
 
 The second table takes the search with the median share apart. Its share of the peak is the product of ``true sizes``,
 how much of what the matrix products of the training compute is no padding and no idle lane; ``product rate``, how fast
@@ -152,7 +152,7 @@ CASES = [
     MIXED_256._replace(trials=64, asked=None),
     MIXED_256,
     MIXED_256._replace(trials=1024, asked=0.4),
-    MIXED_256._replace(name="mixed, as if made in 0.01 s", asked=None, made_in=0.01),
+    MIXED_256._replace(name="mixed, as if made in 0.1 s", asked=None, made_in=0.1),
 ]
 
 

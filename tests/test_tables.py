@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vtune.results.tables import OUTCOMES, Table, TrialResult, check_column_names
 
@@ -144,6 +146,24 @@ def test_a_trial_trained_further_replaces_itself():
     assert table.ranking() == [1, 0]
     assert table.trials.loc[0, "epochs"] == 4
     assert len(table.curves.loc[0]) == 4
+
+
+@given(
+    added=st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from([0.1, 0.5, 0.9, math.nan]), st.sampled_from([5, 20])), max_size=12
+    ),
+    is_maximized=st.booleans(),
+)
+def test_the_best_is_the_first_of_the_ranking_whatever_is_replaced(added, is_maximized):
+    table, latest = table_of(is_maximized=is_maximized), {}
+    for trial_id, score, budget in added:
+        latest[trial_id] = result_of(trial_id, score, budget=budget)
+        table.add([latest[trial_id]])
+        expected = table_of(*latest.values(), is_maximized=is_maximized).ranking()
+        assert table.ranking() == expected
+        first = latest[expected[0]]
+        assert table.best_score == (first.score if math.isfinite(first.score) else None)
+        assert not math.isfinite(first.score) or table.best is first
 
 
 def test_what_a_user_does_to_a_table_stays_there():

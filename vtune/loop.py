@@ -12,6 +12,7 @@ from jax import Array
 from jaxtyping import Float32, PyTree, UInt32
 
 from vtune.ending import Ending, OutOfTime
+from vtune.garbage import collected_later
 from vtune.history import History, mean_curve
 from vtune.keys import Purpose, from_words, study_key
 from vtune.progress import Progress
@@ -134,7 +135,8 @@ class Loop:
             may_ask = len(self._asked) <= self.strategy.lag and not self._has_reached_target()
             plan = self._ask() if may_ask else None
             if plan is not None:
-                new += self._begin(plan)
+                with collected_later():
+                    new += self._begin(plan)
             elif self._asked and not self._asked[0].left:
                 self._tell(self._asked.popleft())
             else:

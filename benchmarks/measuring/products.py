@@ -1,7 +1,6 @@
 """How many of a search's operations are matrix products, and how long those of vtune's layers take by themselves."""
 
 from functools import cache
-from statistics import median
 from typing import NamedTuple
 
 import jax
@@ -9,17 +8,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Int
 
+from measuring.repeating import seconds_a_turn
 from vtune.calibration import side_by_side
 from vtune.protocols import ChunkResult
 from vtune.study import Study
 from vtune.training.dense import linear
 from vtune.training.devices import kind_of, local_devices, own, worker_devices
 from vtune.training.outlook import Outlook
-
-_LEAST_SECONDS = 0.05
-"""A measurement takes at least so long: what a call takes by itself is not to count."""
-
-_REPEATS = 3
 
 
 class Layer(NamedTuple):
@@ -96,11 +91,7 @@ def seconds_of(layer: Layer) -> float:
     def measured(turns: int) -> float:
         return side_by_side(lambda arguments: step(*arguments, turns, is_first=layer.is_first), given)
 
-    turns = 1
-    measured(turns)  # compiles
-    while measured(turns) < _LEAST_SECONDS:
-        turns *= 2
-    return median(measured(turns) for _ in range(_REPEATS)) / turns
+    return seconds_a_turn(measured)
 
 
 def _turns(

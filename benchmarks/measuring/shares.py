@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from measuring.repeating import seconds_a_turn
 from measuring.workers import COMPILING, heard, recorded, replaced
 from vtune.calibration import side_by_side
 from vtune.protocols import Chunk, ChunkResult
@@ -17,8 +18,6 @@ from vtune.training.devices import compiler_options
 from vtune.training.engine import Engine
 from vtune.training.programs import Program
 from vtune.training.queue import TRAINING, ChunkQueue
-
-_TURNS = 20
 
 
 class Shares(NamedTuple):
@@ -135,8 +134,7 @@ def _seconds_once(study: Study, chunk: Chunk) -> float:
     step = jax.jit(engine.validate, compiler_options=compiler_options(worker.place.kind))
     given = [(program.initial(inputs), inputs)] * study.executor.num_parallel
 
-    def measure(arguments: tuple[Any, ...]) -> list[Any]:
-        return [step(*arguments) for _ in range(_TURNS)]
+    def measured(turns: int) -> float:
+        return side_by_side(lambda arguments: [step(*arguments) for _ in range(turns)], given)
 
-    jax.block_until_ready(step(*given[0]))
-    return side_by_side(measure, given) / _TURNS
+    return seconds_a_turn(measured)

@@ -1,7 +1,6 @@
 """The trials of a study and their learning curves, as pandas tables."""
 
 import math
-from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -102,7 +101,8 @@ class Table:
         self.metrics = tuple(metrics)
         self.is_maximized = is_maximized
         self._results: dict[int, TrialResult] = {}
-        self._ranks: list[Rank] = []  # sorted at all times: a study asks for its best after every chunk
+        self._ranks: dict[int, Rank] = {}
+        self._first: Rank | None = None  # a study asks for its best after every chunk
 
     def __len__(self) -> int:
         """The number of trials."""
@@ -111,10 +111,13 @@ class Table:
     def add(self, results: Iterable[TrialResult]) -> None:
         """Adds results; that of a trial which was trained further replaces its former one."""
         for result in results:
-            self._forget(result.trial_id)
             self._results[result.trial_id] = result
-            insort(self._ranks, self._rank(result))
-        for view in ("_trials", "_curves"):
+            self._ranks[result.trial_id] = rank = self._rank(result)
+            if self._first is None or rank < self._first:
+                self._first = rank
+            elif self._first[-1] == result.trial_id:  # it was the best, and is no longer as good
+                self._first = min(self._ranks.values())
+        for view in ("_trials", "_curves", "_sorted_ranks"):
             self.__dict__.pop(view, None)
 
     @property
@@ -146,9 +149,9 @@ class Table:
         Raises:
             ValueError: where there is none, as no trial has finished or all of them diverged.
         """
-        if not self._ranks:
+        if self._first is None:
             raise ValueError("no trial has finished yet, so none is the best; search first, then ask for it")
-        best = self._results[self._ranks[0][-1]]
+        best = self._results[self._first[-1]]
         if not math.isfinite(best.score):
             raise ValueError(self._why_none_is_best())
         return best
@@ -156,11 +159,11 @@ class Table:
     @property
     def best_score(self) -> float | None:
         """The best score so far; None while there is none."""
-        return None if not self._ranks or self._ranks[0][0] else self.best.score
+        return None if self._first is None or self._first[0] else self.best.score
 
     def comparable(self) -> list[int]:
         """Returns the ids of the trials that may be compared with the best: finite ones of its budget, best first."""
-        finite = [rank for rank in self._ranks if not rank[0]]
+        finite = [rank for rank in self._sorted_ranks if not rank[0]]
         return [rank[-1] for rank in finite if rank[1] == finite[0][1]]
 
     def ranking(self) -> list[int]:
@@ -169,7 +172,7 @@ class Table:
         Those with the largest budget come first, as scores after unlike numbers of epochs tell nothing; then it is by
         score, loss and id.
         """
-        return [rank[-1] for rank in self._ranks]
+        return [rank[-1] for rank in self._sorted_ranks]
 
     def result(self, trial_id: int) -> TrialResult:
         """Returns what is known of a trial.
@@ -192,6 +195,10 @@ class Table:
             n: how many; all of them where there are fewer.
         """
         return self._trials.loc[self.ranking()[: max(n, 0)]]
+
+    @cached_property
+    def _sorted_ranks(self) -> list[Rank]:
+        return sorted(self._ranks.values())
 
     @cached_property
     def _trials(self) -> pd.DataFrame:
@@ -224,10 +231,6 @@ class Table:
         score = -result.score if self.is_maximized else result.score
         loss = float(result.loss) if math.isfinite(result.loss) else math.inf
         return (False, -result.budget, float(score), loss, result.trial_id)
-
-    def _forget(self, trial_id: int) -> None:
-        if trial_id in self._results:
-            del self._ranks[bisect_left(self._ranks, self._rank(self._results[trial_id]))]
 
     def _why_none_is_best(self) -> str:
         statuses = Counter(result.status for result in self._results.values())

@@ -1,13 +1,11 @@
 """Compiled programs: one trace a rung, one compilation a rung and place, kept for the next study."""
 
-import gc
 import hashlib
 import math
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from vtune.garbage import collected_later
 from vtune.protocols import LaneState, Rung
 from vtune.scaling import Units
 from vtune.training.devices import compiler_options
@@ -39,18 +38,6 @@ _TRACING = threading.Lock()
 
 _ORDER_ENTRIES = 1 << 22
 _MAX_EPOCHS_PER_CALL = 32
-
-
-@contextmanager
-def _gc_paused() -> Iterator[None]:
-    """Puts garbage collection off: a trace makes many objects and drops few, and would set off one after another."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class Stopped(Exception):
@@ -144,7 +131,7 @@ class Program:
         """
         with self._compiling.setdefault(place, threading.Lock()):
             if place not in self._compiled:
-                with _TRACING, _gc_paused():  # where it is a second device's turn, it finds this done
+                with _TRACING, collected_later():  # where it is a second device's turn, it finds this done
                     _go_on_unless(is_stopped)
                     started = time.perf_counter()
                     lowered = self._jitted_for(place).trace(*place.abstract(self._arguments)).lower()
