@@ -103,6 +103,8 @@ class Table:
         self._results: dict[int, TrialResult] = {}
         self._ranks: dict[int, Rank] = {}
         self._first: Rank | None = None  # a study asks for its best after every chunk
+        self._sorted: list[Rank] = []  # but for what was added since it was asked for
+        self._added: set[int] = set()
 
     def __len__(self) -> int:
         """The number of trials."""
@@ -112,12 +114,13 @@ class Table:
         """Adds results; that of a trial which was trained further replaces its former one."""
         for result in results:
             self._results[result.trial_id] = result
+            self._added.add(result.trial_id)
             self._ranks[result.trial_id] = rank = self._rank(result)
             if self._first is None or rank < self._first:
                 self._first = rank
             elif self._first[-1] == result.trial_id:  # it was the best, and is no longer as good
                 self._first = min(self._ranks.values())
-        for view in ("_trials", "_curves", "_sorted_ranks"):
+        for view in ("_trials", "_curves"):
             self.__dict__.pop(view, None)
 
     @property
@@ -163,7 +166,7 @@ class Table:
 
     def comparable(self) -> list[int]:
         """Returns the ids of the trials that may be compared with the best: finite ones of its budget, best first."""
-        finite = [rank for rank in self._sorted_ranks if not rank[0]]
+        finite = [rank for rank in self._sorted_ranks() if not rank[0]]
         return [rank[-1] for rank in finite if rank[1] == finite[0][1]]
 
     def ranking(self) -> list[int]:
@@ -172,7 +175,7 @@ class Table:
         Those with the largest budget come first, as scores after unlike numbers of epochs tell nothing; then it is by
         score, loss and id.
         """
-        return [rank[-1] for rank in self._sorted_ranks]
+        return [rank[-1] for rank in self._sorted_ranks()]
 
     def result(self, trial_id: int) -> TrialResult:
         """Returns what is known of a trial.
@@ -196,9 +199,13 @@ class Table:
         """
         return self._trials.loc[self.ranking()[: max(n, 0)]]
 
-    @cached_property
     def _sorted_ranks(self) -> list[Rank]:
-        return sorted(self._ranks.values())
+        """Merges what was added into what is sorted already: a time budget has this asked for after every chunk."""
+        if self._added:
+            known = [rank for rank in self._sorted if rank[-1] not in self._added]
+            self._sorted = sorted(known + [self._ranks[trial_id] for trial_id in self._added])
+            self._added.clear()
+        return self._sorted
 
     @cached_property
     def _trials(self) -> pd.DataFrame:

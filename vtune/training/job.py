@@ -11,7 +11,6 @@ from jaxtyping import UInt32
 
 from vtune.arrays import Part
 from vtune.data import Data
-from vtune.garbage import collected_later
 from vtune.protocols import Chunk, Hparams, Rung, Training
 from vtune.training.ladder import Ladder
 from vtune.training.objective import Objective
@@ -50,10 +49,6 @@ class Job:
             trainings: what to train.
             parts: how many times the lanes of its rung a chunk may have.
         """
-        with collected_later():
-            return self._packed(trainings, parts)
-
-    def _packed(self, trainings: Iterable[Training], parts: int) -> list[Chunk]:
         skipped = self.recipe.elastic.skipped if self.recipe.elastic else ()
         groups: dict[tuple[Rung, int, int, int], list[Training]] = {}
         for training in trainings:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from vtune.garbage import collected_later
 from vtune.protocols import Chunk, ChunkResult, LaneState, Rung, Training
 from vtune.training.devices import Device, describe, device_bytes, own
 from vtune.training.draws import Draws
@@ -65,7 +66,8 @@ class Lockstep:
         return len(self.devices)
 
     def _chunks(self, trainings: Sequence[Training]) -> list[Chunk]:
-        chunks = self.job.chunks(trainings, parts=self.num_parts)
+        with collected_later():
+            chunks = self.job.chunks(trainings, parts=self.num_parts)
         self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), device_bytes(own(self.devices)))
         return chunks
 

@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from queue import SimpleQueue
 from typing import Any
 
+from vtune.garbage import collected_later
 from vtune.protocols import Chunk, ChunkResult, LaneState, Rung, Training
 from vtune.training.cost import cost_table
 from vtune.training.dealer import Dealer
@@ -105,7 +106,8 @@ class ChunkQueue:
         return 1
 
     def _chunks(self, trainings: Sequence[Training]) -> list[Chunk]:
-        chunks = self.job.chunks(trainings)
+        with collected_later():
+            chunks = self.job.chunks(trainings)
         self.job.refuse_beyond_memory((chunk.rung for chunk in chunks), self._bytes_of_a_worker)
         return chunks
 
