@@ -19,6 +19,7 @@ import pytest
 
 import vtune
 from tests.compilations import Compilations
+from vtune.parameters import integers
 from vtune.protocols import Plan, Strategy
 from vtune.training import inspection
 
@@ -350,6 +351,19 @@ def test_a_driver_counts_epochs_once_and_ranks_equal_budgets_alone(regret, is_tr
 def contest(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     return lambda module: importlib.import_module(f"contest.{module}")
+
+
+def test_the_loop_over_shapes_lets_go_of_programs_before_there_is_no_room_for_more(contest, monkeypatch):
+    loops, space = contest("loops"), {"layers": 1, "batch_size": 512, "learning_rate": 0.1, "hidden": integers(3, 40)}
+    work = contest("drawing").draw(space, trials=6, epochs=1)
+    assert len({row["hidden"] for row in work.rows}) > 3
+    train = loops.prepare_per_shape(work)
+    with jax.numpy_dtype_promotion("standard"):  # the loop is written as usual
+        whole = train()
+        loops.train_whole.clear_cache()
+        monkeypatch.setattr(loops, "MOST_PROGRAMS", 2)
+        np.testing.assert_array_equal(train(), whole)
+    assert loops.train_whole._cache_size() <= 2
 
 
 @pytest.fixture

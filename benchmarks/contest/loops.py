@@ -25,6 +25,9 @@ from vtune.training.devices import local_devices
 
 NUMBERS = ("learning_rate", "beta1", "beta2", "epsilon")
 
+MOST_PROGRAMS = 250
+"""How many programs a loop holds: each takes memory maps, of which Linux allows a process so many and no more."""
+
 
 # vtune
 
@@ -112,6 +115,8 @@ def prepare_per_shape(work: Work) -> Callable[[], Curves]:
             graph, structure = blank(work.num_features, row["hidden"], row["layers"], work.num_classes)
             params = jax.tree.unflatten(structure, jax.tree.leaves(weights))
             numbers = {name: column[place] for name, column in columns.items()}
+            if train_whole._cache_size() >= MOST_PROGRAMS:  # pyright: ignore[reportAttributeAccessIssue]
+                jax.clear_caches()
             curves.append(train_whole(params, numbers, *data, graph=graph, batch_size=row["batch_size"]))
         return np.array(jax.device_get(curves))
 
