@@ -8,6 +8,7 @@ worker that trains a chunk (``measuring/work.py`` says what is useful). On a CPU
 same time, and compiling is told in seconds of one core. ``shared`` is whether all lanes read the same rows. The last
 column is measured over predicted seconds: the ladder is planned from the predicted ones (``vtune/training/cost.py``),
 and numbers near 1 are a table that fits this machine.
+
 Under ``XLA_FLAGS=--xla_backend_optimization_level=3`` it measures what LLVM's usual level of optimization costs and
 brings, and under ``XLA_FLAGS=--xla_cpu_copy_insertion_use_region_analysis=false`` what arrays cost that XLA copies
 then.

@@ -297,10 +297,10 @@ def split_data(
     """Makes ``Data`` as ``Data.of`` does of the same arguments.
 
     Args:
-        data: see ``Data.of``, as for ``kind`` and ``standardize``.
+        data: see ``Data.of``.
         draw_bits: returns what rows are split by, as ``keys.split_bits`` does; called once all is checked.
-        kind: see above.
-        standardize: see above.
+        kind: see ``Data.of``.
+        standardize: see ``Data.of``.
     """
     _check_standardize(standardize)
     if isinstance(data, Data):

@@ -57,7 +57,7 @@ CONTESTANTS = (
     Contestant(
         "per-shape",
         "the best loop: one program with the whole training for each (hidden, layers, batch size), all other numbers "
-        "its arguments; warm, shapes that it has met are compiled, up to 250, for about as many as there is room",
+        "its arguments; warm, shapes that it has met are compiled, up to 250 of them",
         "contest.loops:start_per_shape",
     ),
     Contestant(

@@ -127,10 +127,8 @@ def _seconds_once(study: Study, chunk: Chunk) -> float:
     """Seconds of measuring the lanes of a chunk once, while all workers are busy with the same."""
     assert isinstance(study.executor, ChunkQueue)
     worker, program = study.executor.workers[0], study.job.program(chunk.rung)
-    engine, inputs = (
-        Engine(study.job.recipe.task(chunk.rung.sizes), chunk.rung),
-        worker.place.put(worker.inputs(program, chunk)),
-    )
+    engine = Engine(study.job.recipe.task(chunk.rung.sizes), chunk.rung)
+    inputs = worker.place.put(worker.inputs(program, chunk))
     step = jax.jit(engine.validate, compiler_options=compiler_options(worker.place.kind))
     given = [(program.initial(inputs), inputs)] * study.executor.num_parallel
 

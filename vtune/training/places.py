@@ -142,9 +142,8 @@ Place: TypeAlias = OneDevice | DeviceMesh
 
 ``parts`` devices share a chunk, with a rung's lanes each; ``spread`` makes ``Engine.advance`` run on several, and
 ``abstract`` tells the sizes of its arguments and where they lie. ``put`` and ``put_lanes`` bring arrays of the host
-there, whole to every device or to each its own lanes. ``hand_in`` and ``hand_in_lanes`` see to small ones of the few
-calls that train a chunk, of which a call brings its own along in less time than ``put`` takes on a CPU; chunks of tiny
-trials take little longer than that. ``fetch`` returns what has a lane an entry to every host.
+there, whole to every device or to each its own lanes; ``hand_in`` and ``hand_in_lanes`` leave small ones, where they
+can, to the few calls that train a chunk. ``fetch`` returns what has a lane an entry to every host.
 ``target`` names what programs are lowered for that an earlier process may have traced; None for a mesh, which traces
 its own.
 """
