@@ -26,41 +26,42 @@ def search(**changes):
 
 
 def test_where_there_is_time_for_many_trials_it_is_caviar_and_else_the_panda():
-    enough = decide(Measured(1.0, 0.0), seconds=FEWEST / 0.75 + 1e-6, epochs=20, num_programs=1)
+    enough = decide(Measured(1.0, 0.0), seconds=FEWEST / 0.6 + 1e-6, epochs=20, num_programs=1)
     assert (enough.strategy, enough.trials, enough.epochs) == ("coarse_to_fine", FEWEST, 20)
-    short = decide(Measured(1.0, 0.0), seconds=FEWEST / 0.75 - 0.1, epochs=20, num_programs=1)
+    short = decide(Measured(1.0, 0.0), seconds=FEWEST / 0.6 - 0.1, epochs=20, num_programs=1)
     assert (short.strategy, short.settings) == ("babysit", {"day": 1})
-    assert short.epochs == short.trials == int((FEWEST - 0.075) * 20)
-    alone = decide(Measured(1.0, 0.0, together=8), seconds=FEWEST / 0.75 - 0.1, epochs=20, num_programs=1)
+    assert short.epochs == short.trials == int(0.75 * (FEWEST / 0.6 - 0.1) * 20)
+    alone = decide(Measured(1.0, 0.0, together=8), seconds=FEWEST / 0.6 - 0.1, epochs=20, num_programs=1)
     assert alone.trials == short.trials // 8  # days, whose chunks have one trial each
-    assert short.told == f"one trial takes 1 s, 21 s hold 15 trials: panda (babysit, {short.trials} days of 1 epoch)"
+    assert short.told == f"one trial takes 1 s, 27 s hold 15 trials: panda (babysit, {short.trials} days of 1 epoch)"
 
 
 def test_compiling_takes_its_part_and_there_is_a_most():
-    assert decide(Measured(1.0, 10.0), seconds=100.0, epochs=20, num_programs=4).trials == 45
+    assert decide(Measured(1.0, 10.0), seconds=100.0, epochs=20, num_programs=4).trials == 36
     assert decide(Measured(1e-6, 0.0), seconds=600.0, epochs=20, num_programs=4).trials == MOST
 
 
-def test_it_is_decided_by_one_measured_chunk_and_said_in_one_line(monkeypatch):
+def test_it_is_decided_by_what_is_measured_and_said_in_one_line(monkeypatch):
     told = Told()
     monkeypatch.setattr("vtune.deciding.measure", lambda *_: Measured(1.0, 0.0))
     study = search(time_budget=40, progress=told)
-    assert len(study.trials) == 30
-    assert told.lines[0] == "one trial takes 1 s, 40 s hold 30 trials: caviar (coarse_to_fine, 30 trials of 2 epochs)"
-    assert study.settings["decision"]["trials"] == 30
+    assert len(study.trials) == 24
+    assert told.lines[0] == "one trial takes 1 s, 40 s hold 24 trials: caviar (coarse_to_fine, 24 trials of 2 epochs)"
+    assert study.settings["decision"]["trials"] == 24
 
 
 class Enough(Exception):
     """What was measured is known."""
 
 
-def measured_by(monkeypatch, **changes):
-    """Returns what a search measures where an epoch of a chunk takes a second, and the sizes of its chunks."""
-    sizes, measured, train = [], [], Worker.train
+def measured_by(monkeypatch, seconds_of=lambda epochs: 1.0 * epochs, **changes):
+    """Returns what a search measures where a chunk takes so many seconds, and the trials and epochs of its chunks."""
+    chunks, measured, train = [], [], Worker.train
 
     def timed(worker, chunk, *rest):
-        sizes.append(len(chunk.trainings))
-        return train(worker, chunk, *rest)._replace(seconds=1.0)
+        epochs = chunk.trainings[0].legs[-1].until
+        chunks.append((len(chunk.trainings), epochs))
+        return train(worker, chunk, *rest)._replace(seconds=seconds_of(epochs))
 
     def decided(measurement, *_):
         measured.append(measurement)
@@ -70,31 +71,53 @@ def measured_by(monkeypatch, **changes):
     monkeypatch.setattr(ChunkQueue, "num_parallel", property(lambda _: 3))
     monkeypatch.setattr("vtune.deciding.decide", decided)
     with pytest.raises(Enough):
-        search(time_budget=40, epochs=6, **changes)
-    return measured[0], sizes
+        search(time_budget=40, **({"epochs": 6} | changes))
+    return measured[0], chunks
 
 
 @pytest.mark.parametrize(
-    ("changes", "size", "seconds", "alone"),
+    ("changes", "size", "at_once", "seconds", "alone"),
     [
-        pytest.param({}, 2, 6 / 2 / 3, 6, id="queue"),  # of a chunk for 6 epochs, 3 chunks of 2 trials at a time
+        pytest.param({}, 2, 3, 6 / 2 / 3, 6, id="queue"),  # of a chunk for 6 epochs, 3 chunks of 2 trials at a time
         *(
-            pytest.param(changes, size, seconds, alone, id=name, marks=pytest.mark.long)
-            for name, changes, size, seconds, alone in [
-                ("few seeds", {"seeds_per_trial": 2}, 2, 2 * 6 / 2 / 3, 6),  # side by side
-                ("many seeds", {"seeds_per_trial": 6}, 2, 6 * 6 / 2 / 3, 2 * 6),
-                ("mesh", {"executor": "mesh", "devices": 2}, 4, 6 / 4, 6),
-                ("mesh with seeds", {"executor": "mesh", "devices": 2, "seeds_per_trial": 5}, 4, 5 * 6 / 4, 5 * 6),
+            pytest.param(changes, size, at_once, seconds, alone, id=name, marks=pytest.mark.long)
+            for name, changes, size, at_once, seconds, alone in [
+                ("few seeds", {"seeds_per_trial": 2}, 2, 3, 2 * 6 / 2 / 3, 6),  # side by side
+                ("many seeds", {"seeds_per_trial": 6}, 2, 3, 6 * 6 / 2 / 3, 2 * 6),
+                ("mesh", {"executor": "mesh", "devices": 2}, 4, 1, 6 / 4, 6),
+                ("mesh, seeds", {"executor": "mesh", "devices": 2, "seeds_per_trial": 5}, 4, 1, 5 * 6 / 4, 5 * 6),
             ]
         ),
     ],
 )
-def test_what_is_measured_is_a_full_chunk(monkeypatch, changes, size, seconds, alone):
-    measured, sizes = measured_by(monkeypatch, **changes)
-    assert sizes == [size, size]
+def test_what_is_measured_are_full_chunks_as_many_as_train_at_once(monkeypatch, changes, size, at_once, seconds, alone):
+    measured, chunks = measured_by(monkeypatch, **changes)
+    assert chunks == [(size, 1)] * (1 + 2 * at_once)  # what compiles, what tells of an epoch, and what is measured
     assert measured.trial_seconds == pytest.approx(seconds)
     assert measured.trial_seconds * measured.together == pytest.approx(alone)
     assert measured.compile_seconds > 0
+
+
+def test_a_chunk_is_trained_for_many_epochs_where_they_are_short(monkeypatch):
+    measured, chunks = measured_by(monkeypatch, lambda epochs: 0.04 + 0.05 * epochs)
+    assert [epochs for _, epochs in chunks] == [1] + [1] * 3 + [5] * 3
+    assert measured.trial_seconds == pytest.approx(0.29 / 5 * 6 / 2 / 3)
+    measured, chunks = measured_by(monkeypatch, lambda epochs: 0.001 * epochs)
+    assert chunks[-1] == (2, 6)  # a whole training, and no more
+
+
+def test_programs_of_other_rungs_are_compiled_beside_the_one_that_is_measured(monkeypatch):
+    space = {**SPACE, "activation": vtune.choice(["relu", "tanh", "gelu", "silu"])}
+    _, chunks = measured_by(monkeypatch, space=space, epochs=2)
+    assert len(chunks) == 1 + 2 + 2 * 3  # of 3 other rungs those that 2 more workers compile
+
+
+def test_what_trials_take_on_average_counts_and_not_what_the_middle_takes():
+    few, many = (decide(Measured(1.0, 0.0, mean=mean), 80.0, 20, 1) for mean in (2.0, 1.0))
+    assert (few.trials, many.trials) == (24, 48)
+    assert few.told.startswith("one trial takes 2 s, 80 s hold 24 trials")
+    panda = decide(Measured(1.0, 0.0, mean=8.0), 80.0, 20, 1)
+    assert (panda.strategy, panda.trials) == ("babysit", 60 * 20)  # the panda begins in the middle
 
 
 def test_a_decision_is_made_once(tmp_path, monkeypatch):
@@ -109,15 +132,15 @@ def test_a_decision_is_made_once(tmp_path, monkeypatch):
 def test_the_trials_are_those_of_the_strategy_that_is_decided_on(monkeypatch):
     monkeypatch.setattr("vtune.deciding.measure", lambda *_: Measured(1.0, 0.0))
     study = search(time_budget=40)
-    same = search(strategy="coarse_to_fine", trials=30, ladder=study.ladder)
+    same = search(strategy="coarse_to_fine", trials=24, ladder=study.ladder)
     assert same.trials["score"].equals(study.trials["score"])
 
 
 def test_without_a_panda_it_is_caviar_with_the_trials_that_fit():
     few = decide(Measured(1.0, 0.0), seconds=8.0, epochs=20, num_programs=1, has_panda=False)
-    assert (few.strategy, few.trials, few.epochs) == ("coarse_to_fine", 6, 20)
+    assert (few.strategy, few.trials, few.epochs) == ("coarse_to_fine", 4, 20)
     assert few.told == (
-        "one trial takes 1 s, 8 s hold 6 trials: caviar (coarse_to_fine, 6 trials of 20 epochs); "
+        "one trial takes 1 s, 8 s hold 4 trials: caviar (coarse_to_fine, 4 trials of 20 epochs); "
         "no learning rate varies on a log scale, which the panda needs"
     )
     none = decide(Measured(1.0, 5.0), seconds=8.0, epochs=20, num_programs=4, has_panda=False)
@@ -132,7 +155,7 @@ def test_a_slow_machine_searches_a_space_without_a_rate_on_a_log_scale(monkeypat
     monkeypatch.setattr("vtune.deciding.measure", lambda *_: Measured(seconds, 0.0))
     study = search(time_budget=40, space={**SPACE, "learning_rate": rate})
     assert study.settings["decision"]["strategy"] == "coarse_to_fine"
-    assert len(study.trials) == (7 if seconds < 40 else 1)
+    assert len(study.trials) == (6 if seconds < 40 else 1)
 
 
 def test_without_a_time_nothing_can_be_decided():

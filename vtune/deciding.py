@@ -1,4 +1,4 @@
-"""``strategy="auto"``: one measured chunk tells how many trials the time holds, and with it which school fits.
+"""``strategy="auto"``: a measured trial tells how many trials the time holds, and with it which school fits.
 
 Ng's course calls them the panda and the caviar: babysit one model where there is time for few trainings, or train many
 models at once and take the best ("Improving Deep Neural Networks", week 3, "Hyperparameters tuning in practice").
@@ -6,17 +6,19 @@ models at once and take the best ("Improving Deep Neural Networks", week 3, "Hyp
 
 import math
 import time
+from collections.abc import Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from vtune.ending import Ending
-from vtune.protocols import ChunkResult, Executor, Leg, StrategyFactory, Training
+from vtune.protocols import ChunkResult, Executor, Hparams, Leg, StrategyFactory, Training
 from vtune.results.store import Held
 from vtune.strategies.babysitting import has_rate
 from vtune.strategies.names import by_name
 from vtune.training.job import Job
-from vtune.training.setup import Parts
+from vtune.training.outlook import Outlook
 
 FEWEST, MOST = 16, 4096
 """As few trials still make a caviar search; with more, a search gains less than a longer training does."""
@@ -24,8 +26,17 @@ FEWEST, MOST = 16, 4096
 _SHARE = 0.75
 """How much of the time the search is planned to take: the rest is for programs that compile, and for the finals."""
 
+_IN_ROUNDS = 1.25
+"""How many times as long as foreseen the trials of a search in rounds take: workers wait for the last of each round, and
+large networks may take longer than the cost table has it. With 60 s it was 1.2 for breast cancer, and 1.6 for digits.
+"""
+
 _DAYS = 20
 """Of how many days the panda's plan makes one whole training."""
+
+_MEASURED_SECONDS = 0.5
+"""For how long a chunk is trained to be measured, or for a whole training: what it costs however few its epochs are is
+then a small part."""
 
 
 class Measured(NamedTuple):
@@ -33,13 +44,15 @@ class Measured(NamedTuple):
 
     Attributes:
         trial_seconds: of one trial under all its seeds, in full chunks, all devices at work; compiling left out.
-        compile_seconds: of its program.
+        compile_seconds: that a program adds to a search, as many being compiled side by side as chunks are trained.
         together: how many trials are trained in the time that one takes by itself, whose chunk has idle lanes.
+        mean: how many times as long as the one that was measured a trial of the space takes on average.
     """
 
     trial_seconds: float
     compile_seconds: float
     together: float = 1.0
+    mean: float = 1.0
 
 
 class Decision(NamedTuple):
@@ -78,11 +91,12 @@ def decide(measured: Measured, seconds: float, epochs: int, num_programs: int, h
 
     Example:
         >>> decide(Measured(trial_seconds=3.1, compile_seconds=2.0), seconds=600.0, epochs=20, num_programs=4).told
-        'one trial takes 3.1 s, 600 s hold 143 trials: caviar (coarse_to_fine, 143 trials of 20 epochs)'
+        'one trial takes 3.1 s, 600 s hold 114 trials: caviar (coarse_to_fine, 114 trials of 20 epochs)'
     """
     left = max(0.0, _SHARE * (seconds - measured.compile_seconds * num_programs))
-    holds = int(left / measured.trial_seconds)
-    found = f"one trial takes {measured.trial_seconds:.2g} s, {seconds:.0f} s hold {holds} trials"
+    trial_seconds = measured.trial_seconds * measured.mean
+    holds = int(left / (_IN_ROUNDS * trial_seconds))
+    found = f"one trial takes {trial_seconds:.2g} s, {seconds:.0f} s hold {holds} trials"
     if holds >= FEWEST or not has_panda:
         trials = min(max(holds, 1), MOST)
         reason = "" if holds >= FEWEST else "; no learning rate varies on a log scale, which the panda needs"
@@ -95,27 +109,43 @@ def decide(measured: Measured, seconds: float, epochs: int, num_programs: int, h
     return Decision("babysit", {"day": day}, days, days * day, told)
 
 
-def measure(executor: Executor, job: Job, parts: Parts, epochs: int, seeds_per_trial: int) -> Measured:
-    """Trains one full chunk of the trial in the middle of the space for an epoch, twice: the first time it compiles.
+def measure(executor: Executor, job: Job, outlook: Outlook, seeds_per_trial: int) -> Measured:
+    """Trains full chunks of the trial in the middle of the space, as many as are trained at the same time.
+
+    First for an epoch, which compiles, and other programs that the space needs side by side with theirs; then for
+    another; and then for as many as are soon done.
 
     Args:
         executor: of the search.
         job: likewise.
-        parts: likewise.
-        epochs: of a whole training.
+        outlook: on what it is expected to cost, which tells how the middle compares with all that the space holds.
         seeds_per_trial: how many trainings a trial has.
     """
+    parts, epochs, num_parallel = outlook.parts, outlook.planner.epochs, executor.num_parallel
     (row,) = parts.space.rows(np.full((1, len(parts.space.axes)), 0.5))
-    hparams = parts.usage.complete(parts.usage.used(row))
-    rung = job.ladder.rung(hparams)
-    trainings = [Training((Leg(lane, hparams, 1),)) for lane in range(executor.num_parts * rung.lanes)]
-    done: list[ChunkResult] = []
-    for _ in range(2):
+    middle = parts.usage.complete(parts.usage.used(row))
+
+    def train(trials: Sequence[Hparams], num_epochs: int) -> list[ChunkResult]:
+        done: list[ChunkResult] = []
+        lanes = [trial for trial in trials for _ in range(executor.num_parts * job.ladder.rung(trial).lanes)]
+        trainings = [Training((Leg(lane, trial, num_epochs),)) for lane, trial in enumerate(lanes)]
         executor.train(trainings, done.append)
-    size, num_parallel = len(done[-1].chunk.trainings), executor.num_parallel
-    seconds = done[-1].seconds * epochs / size / num_parallel
-    together = size * max(1.0, num_parallel / seeds_per_trial)  # the seeds of one trial are chunks side by side
-    return Measured(max(seconds * seeds_per_trial, 1e-9), job.program(rung).compile_seconds or 0.0, together)
+        return done
+
+    train([middle, *outlook.of_other_rungs(job.ladder, middle)[: num_parallel - 1]], 1)
+    chunks = [middle] * num_parallel
+    once = fmean(chunk.seconds for chunk in train(chunks, 1))
+    num_epochs = min(epochs, max(1, int(_MEASURED_SECONDS / max(once, 1e-9))))
+    done = train(chunks, num_epochs)
+    size = len(done[-1].chunk.trainings)
+    seconds = fmean(chunk.seconds for chunk in done) * epochs / num_epochs / size / num_parallel
+    program = job.program(job.ladder.rung(middle))
+    return Measured(
+        trial_seconds=max(seconds * seeds_per_trial, 1e-9),
+        compile_seconds=(program.compile_seconds or 0.0) / num_parallel,
+        together=size * max(1.0, num_parallel / seeds_per_trial),  # the seeds of one trial are chunks side by side
+        mean=outlook.mean_trial(job.ladder, middle),
+    )
 
 
 def recorded(kept: Held | None) -> Decision | None:
@@ -140,20 +170,17 @@ def is_auto(strategy: Any, seconds: float | None) -> bool:
     return True
 
 
-def decide_now(
-    executor: Executor, job: Job, parts: Parts, ending: Ending, epochs: int, seeds_per_trial: int
-) -> Decision:
+def decide_now(executor: Executor, job: Job, outlook: Outlook, ending: Ending, seeds_per_trial: int) -> Decision:
     """Measures and decides.
 
     Args:
         executor: of the search.
         job: likewise.
-        parts: likewise.
+        outlook: on what it is expected to cost.
         ending: whose time there is.
-        epochs: of a whole training.
         seeds_per_trial: how many trainings a trial has.
     """
     started, seconds = time.perf_counter(), ending.seconds or math.inf
-    measured = measure(executor, job, parts, epochs, seeds_per_trial)
-    decision = decide(measured, seconds, epochs, job.ladder.num_rungs, has_rate(parts.written.axes))
+    measured, has_panda = measure(executor, job, outlook, seeds_per_trial), has_rate(outlook.parts.written.axes)
+    decision = decide(measured, seconds, outlook.planner.epochs, job.ladder.num_rungs, has_panda)
     return decision._replace(seconds=time.perf_counter() - started)

@@ -12,16 +12,15 @@ from vtune.protocols import Hparams, Rung
 from vtune.results.tables import check_column_names
 from vtune.space import Space
 from vtune.training.cost import VERSION
-from vtune.training.devices import Device, describe, kind_of, own, worker_devices
+from vtune.training.devices import Device, describe, kind_of, own
 from vtune.training.ladder import Cell, Ladder
 from vtune.training.losses import RowLoss
 from vtune.training.measured import read_table
 from vtune.training.networks import ModelFn
 from vtune.training.optimizers import Optimizer
 from vtune.training.outlook import Cost, Outlook
-from vtune.training.places import DeviceMesh, OneDevice, Place
 from vtune.training.planner import Planner, whole_levels
-from vtune.training.setup import EXECUTORS, check_amounts, make_ladder, make_parts
+from vtune.training.setup import EXECUTORS, check_amounts, make_ladder, make_parts, worker_places
 
 _MOST_ROWS = 16
 """How many programs are shown."""
@@ -137,19 +136,11 @@ def plan(
         measured.warn_of_others(kind)
     planner = parts.planner(trials=trials, epochs=epochs, kind=kind, chunk=chunk, measured=measured)
     planned = make_ladder(parts, planner, ladder)
-    places = _places(used, executor)
-    outlook = Outlook(parts, planner, places)
+    outlook = Outlook(parts, planner, worker_places(used, executor))
     cost = outlook.cost(planned)
     rungs = _rungs(outlook, planned, cost)
     why = "\n".join(_why(outlook, planned, cost, rungs, describe(used)))
     return Forecast(planned.to_json(), rungs, round(cost.programs), cost.seconds, cost.warm_seconds, why)
-
-
-def _places(used: Sequence[Device], executor: str) -> list[Place]:
-    """Where each worker is."""
-    if executor == "mesh":
-        return [DeviceMesh(tuple(used))]
-    return [OneDevice(device) for device in worker_devices(used)]
 
 
 def _rungs(outlook: Outlook, ladder: Ladder, cost: Cost) -> pd.DataFrame:

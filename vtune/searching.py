@@ -32,7 +32,8 @@ from vtune.training.devices import Device, kind_of, own
 from vtune.training.losses import RowLoss
 from vtune.training.networks import ModelFn
 from vtune.training.optimizers import Optimizer
-from vtune.training.setup import EXECUTORS, Parts, check_amounts, make_job, make_parts
+from vtune.training.outlook import Outlook
+from vtune.training.setup import EXECUTORS, Parts, check_amounts, make_job, make_parts, worker_places
 
 
 def search(
@@ -159,7 +160,10 @@ def search(
     job = make_job(parts, root=root, trials=trials, epochs=epochs, kind=kind, chunk=chunk, ladder=planned)
     trainer, decision, seconds = train(job, used), None, kept.record["seconds"] if kept else 0.0
     if factory is None:
-        decision = recorded(kept) or decide_now(trainer, job, parts, ending, epochs, int(seeds_per_trial))
+        outlook = Outlook(
+            parts, parts.planner(trials=trials, epochs=epochs, kind=kind, chunk=chunk), worker_places(used, executor)
+        )
+        decision = recorded(kept) or decide_now(trainer, job, outlook, ending, int(seeds_per_trial))
         factory, trials, epochs = decision.factory(), decision.trials, decision.epochs
         seconds = max(seconds, decision.seconds)
     *earlier, trials = stages(kept, trials)

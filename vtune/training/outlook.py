@@ -5,6 +5,7 @@ workers, so what is expected is right for every kind of space, as far as the cos
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -92,6 +93,20 @@ class Outlook:
             {rung: beyond * fmean(lap.busy.get(rung, 0.0) for lap in laps) for rung in rungs},
         )
 
+    def mean_trial(self, ladder: Ladder, trial: Hparams) -> float:
+        """Returns how many times as long as this trial one of the space takes on average, each among its like."""
+        return fmean(self._trial_seconds(ladder, drawn) for drawn in self.draws) / self._trial_seconds(ladder, trial)
+
+    def of_other_rungs(self, ladder: Ladder, trial: Hparams) -> list[Hparams]:
+        """Returns a trial of each rung but that of this one; the rung that is drawn most often comes first."""
+        drawn = Counter[Rung]()
+        first: dict[Rung, Hparams] = {}
+        for each in self.draws:
+            rung = ladder.rung(each)
+            drawn[rung] += 1
+            first.setdefault(rung, each)
+        return [first[rung] for rung, _ in drawn.most_common() if rung != ladder.rung(trial)]
+
     def exact_shapes(self) -> tuple[int, float]:
         """Returns how many shapes there are among the trials, and the seconds of a search with a program for each.
 
@@ -150,6 +165,10 @@ class Outlook:
 
     def _trained_rows(self, trial: Hparams) -> int:
         return self.planner.num_rows // trial["batch_size"] * trial["batch_size"]
+
+    def _trial_seconds(self, ladder: Ladder, trial: Hparams) -> float:
+        rung = ladder.rung(trial)
+        return self._seconds(self.made_macs(rung, [trial]), trial["batch_size"], rung.rows)
 
     def _seconds(self, macs: Sequence[int], batch_size: int, rows: int | None) -> float:
         """Seconds of one trial; ``rows`` are None for whole batches."""

@@ -16,7 +16,7 @@ from vtune.keys import seed_words, split_bits
 from vtune.precision import told_precision
 from vtune.protocols import Executor, Hparams, Shapes
 from vtune.space import Space
-from vtune.training.devices import Device, DeviceKind, mesh_devices, queue_devices
+from vtune.training.devices import Device, DeviceKind, mesh_devices, queue_devices, worker_devices
 from vtune.training.inspection import Findings, inspect, refuse_unread, warn_of_many_programs
 from vtune.training.job import Job
 from vtune.training.ladder import Ladder
@@ -26,6 +26,7 @@ from vtune.training.mesh import Lockstep
 from vtune.training.networks import ModelFn
 from vtune.training.objective import Objective, kind_needed, make_objective
 from vtune.training.optimizers import OPTIMIZERS, Optimizer, named
+from vtune.training.places import DeviceMesh, OneDevice, Place
 from vtune.training.planner import Planner
 from vtune.training.probes import Probe
 from vtune.training.queue import ChunkQueue
@@ -40,6 +41,13 @@ EXECUTORS: dict[str, tuple[Callable[[Job, Sequence[Device]], Executor], Callable
 
 _MAX_LEVELS = 32
 """How many values of a constant are looked at to find the largest model."""
+
+
+def worker_places(used: Sequence[Device], executor: str) -> list[Place]:
+    """Returns where each worker of an executor is, an entry each."""
+    if executor == "mesh":
+        return [DeviceMesh(tuple(used))]
+    return [OneDevice(device) for device in worker_devices(used)]
 
 
 class Parts(NamedTuple):
