@@ -6,8 +6,12 @@ import vtune
 from tests.laws.population import digits
 from vtune.deciding import FEWEST, MOST, Measured, decide
 from vtune.progress import Silent
+from vtune.training.outlook import Outlook
 from vtune.training.queue import ChunkQueue
 from vtune.training.worker import Worker
+
+MEAN = 3.0
+"""How many times as long as the trial that is measured one of the space takes here."""
 
 SPACE = {"learning_rate": vtune.loguniform(1e-3, 1e-1), "hidden": vtune.choice([4, 8]), "layers": 1}
 
@@ -20,30 +24,35 @@ class Told(Silent):
         self.lines.append(line)
 
 
+def seen(seconds=1.0, compiling=0.0, **more):
+    """What is measured where a trial takes so many seconds, and as long by itself as among others."""
+    return Measured(seconds, compiling, **({"epoch_seconds": seconds / 20} | more))
+
+
 def search(**changes):
     plain = {"strategy": "auto", "trials": 24, "epochs": 2, "chunk": 2, "devices": 1, "progress": False, "finalists": 0}
     return vtune.search(**({"model_fn": vtune.MLP, "space": SPACE, "data": digits(96, 50)} | plain | changes))
 
 
 def test_where_there_is_time_for_many_trials_it_is_caviar_and_else_the_panda():
-    enough = decide(Measured(1.0, 0.0), seconds=FEWEST / 0.6 + 1e-6, epochs=20, num_programs=1)
+    enough = decide(seen(), seconds=FEWEST / 0.6 + 1e-6, epochs=20, num_programs=1)
     assert (enough.strategy, enough.trials, enough.epochs) == ("coarse_to_fine", FEWEST, 20)
-    short = decide(Measured(1.0, 0.0), seconds=FEWEST / 0.6 - 0.1, epochs=20, num_programs=1)
+    short = decide(seen(), seconds=FEWEST / 0.6 - 0.1, epochs=20, num_programs=1)
     assert (short.strategy, short.settings) == ("babysit", {"day": 1})
     assert short.epochs == short.trials == int(0.75 * (FEWEST / 0.6 - 0.1) * 20)
-    alone = decide(Measured(1.0, 0.0, together=8), seconds=FEWEST / 0.6 - 0.1, epochs=20, num_programs=1)
+    alone = decide(seen(epoch_seconds=8 / 20), seconds=FEWEST / 0.6 - 0.1, epochs=20, num_programs=1)
     assert alone.trials == short.trials // 8  # days, whose chunks have one trial each
     assert short.told == f"one trial takes 1 s, 27 s hold 15 trials: panda (babysit, {short.trials} days of 1 epoch)"
 
 
 def test_compiling_takes_its_part_and_there_is_a_most():
-    assert decide(Measured(1.0, 10.0), seconds=100.0, epochs=20, num_programs=4).trials == 36
-    assert decide(Measured(1e-6, 0.0), seconds=600.0, epochs=20, num_programs=4).trials == MOST
+    assert decide(seen(1.0, 10.0), seconds=100.0, epochs=20, num_programs=4).trials == 36
+    assert decide(seen(1e-6), seconds=600.0, epochs=20, num_programs=4).trials == MOST
 
 
 def test_it_is_decided_by_what_is_measured_and_said_in_one_line(monkeypatch):
     told = Told()
-    monkeypatch.setattr("vtune.deciding.measure", lambda *_: Measured(1.0, 0.0))
+    monkeypatch.setattr("vtune.deciding.measure", lambda *_: seen())
     study = search(time_budget=40, progress=told)
     assert len(study.trials) == 24
     assert told.lines[0] == "one trial takes 1 s, 40 s hold 24 trials: caviar (coarse_to_fine, 24 trials of 2 epochs)"
@@ -70,6 +79,7 @@ def measured_by(monkeypatch, seconds_of=lambda epochs: 1.0 * epochs, **changes):
     monkeypatch.setattr(Worker, "train", timed)
     monkeypatch.setattr(ChunkQueue, "num_parallel", property(lambda _: 3))
     monkeypatch.setattr("vtune.deciding.decide", decided)
+    monkeypatch.setattr(Outlook, "mean_over", lambda *_: MEAN)
     with pytest.raises(Enough):
         search(time_budget=40, **({"epochs": 6} | changes))
     return measured[0], chunks
@@ -92,36 +102,29 @@ def measured_by(monkeypatch, seconds_of=lambda epochs: 1.0 * epochs, **changes):
 )
 def test_what_is_measured_are_full_chunks_as_many_as_train_at_once(monkeypatch, changes, size, at_once, seconds, alone):
     measured, chunks = measured_by(monkeypatch, **changes)
-    assert chunks == [(size, 1)] * (1 + 2 * at_once)  # what compiles, what tells of an epoch, and what is measured
-    assert measured.trial_seconds == pytest.approx(seconds)
-    assert measured.trial_seconds * measured.together == pytest.approx(alone)
-    assert measured.compile_seconds > 0
+    assert chunks == [(size, 1)] * 2 * at_once  # to compile, and to be measured
+    assert measured.trial_seconds == pytest.approx(MEAN * seconds)
+    assert measured.epoch_seconds == pytest.approx(alone / 6)
+    assert min(measured.compile_seconds, measured.seconds) > 0
 
 
 def test_a_chunk_is_trained_for_many_epochs_where_they_are_short(monkeypatch):
     measured, chunks = measured_by(monkeypatch, lambda epochs: 0.04 + 0.05 * epochs)
-    assert [epochs for _, epochs in chunks] == [1] + [1] * 3 + [5] * 3
-    assert measured.trial_seconds == pytest.approx(0.29 / 5 * 6 / 2 / 3)
+    assert [epochs for _, epochs in chunks] == [1] * 6 + [5] * 3
+    assert measured.trial_seconds == pytest.approx(MEAN * 0.29 / 5 * 6 / 2 / 3)
+    assert measured.epoch_seconds == pytest.approx(0.09)  # the panda's days are short
     measured, chunks = measured_by(monkeypatch, lambda epochs: 0.001 * epochs)
     assert chunks[-1] == (2, 6)  # a whole training, and no more
 
 
-def test_programs_of_other_rungs_are_compiled_beside_the_one_that_is_measured(monkeypatch):
-    space = {**SPACE, "activation": vtune.choice(["relu", "tanh", "gelu", "silu"])}
-    _, chunks = measured_by(monkeypatch, space=space, epochs=2)
-    assert len(chunks) == 1 + 2 + 2 * 3  # of 3 other rungs those that 2 more workers compile
-
-
-def test_what_trials_take_on_average_counts_and_not_what_the_middle_takes():
-    few, many = (decide(Measured(1.0, 0.0, mean=mean), 80.0, 20, 1) for mean in (2.0, 1.0))
-    assert (few.trials, many.trials) == (24, 48)
-    assert few.told.startswith("one trial takes 2 s, 80 s hold 24 trials")
-    panda = decide(Measured(1.0, 0.0, mean=8.0), 80.0, 20, 1)
-    assert (panda.strategy, panda.trials) == ("babysit", 60 * 20)  # the panda begins in the middle
+def test_what_measuring_took_is_not_there_to_train():
+    assert decide(seen(seconds=1.0), 80.0, 20, 1).trials == 48
+    assert decide(seen()._replace(seconds=40.0), 80.0, 20, 1).trials == 24
+    assert decide(seen()._replace(seconds=90.0), 80.0, 20, 1).trials == 1
 
 
 def test_a_decision_is_made_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("vtune.deciding.measure", lambda *_: Measured(1.0, 0.0))
+    monkeypatch.setattr("vtune.deciding.measure", lambda *_: seen())
     first = search(time_budget=40, folder=tmp_path)
     monkeypatch.setattr("vtune.deciding.measure", lambda *_: pytest.fail("it measures again"))
     again = search(time_budget=40, folder=tmp_path)
@@ -130,29 +133,29 @@ def test_a_decision_is_made_once(tmp_path, monkeypatch):
 
 
 def test_the_trials_are_those_of_the_strategy_that_is_decided_on(monkeypatch):
-    monkeypatch.setattr("vtune.deciding.measure", lambda *_: Measured(1.0, 0.0))
+    monkeypatch.setattr("vtune.deciding.measure", lambda *_: seen())
     study = search(time_budget=40)
     same = search(strategy="coarse_to_fine", trials=24, ladder=study.ladder)
     assert same.trials["score"].equals(study.trials["score"])
 
 
 def test_without_a_panda_it_is_caviar_with_the_trials_that_fit():
-    few = decide(Measured(1.0, 0.0), seconds=8.0, epochs=20, num_programs=1, has_panda=False)
+    few = decide(seen(), seconds=8.0, epochs=20, num_programs=1, has_panda=False)
     assert (few.strategy, few.trials, few.epochs) == ("coarse_to_fine", 4, 20)
     assert few.told == (
         "one trial takes 1 s, 8 s hold 4 trials: caviar (coarse_to_fine, 4 trials of 20 epochs); "
         "no learning rate varies on a log scale, which the panda needs"
     )
-    none = decide(Measured(1.0, 5.0), seconds=8.0, epochs=20, num_programs=4, has_panda=False)
+    none = decide(seen(1.0, 5.0), seconds=8.0, epochs=20, num_programs=4, has_panda=False)
     assert (none.strategy, none.trials) == ("coarse_to_fine", 1)
-    plenty = [decide(Measured(1.0, 0.0), 40.0, 20, 1, has_panda) for has_panda in (True, False)]
+    plenty = [decide(seen(), 40.0, 20, 1, has_panda) for has_panda in (True, False)]
     assert plenty[0] == plenty[1]
 
 
 @pytest.mark.parametrize("rate", [0.01, vtune.uniform(0.001, 0.1)], ids=["fixed", "on no log scale"])
 @pytest.mark.parametrize("seconds", [4.0, 1000.0])
 def test_a_slow_machine_searches_a_space_without_a_rate_on_a_log_scale(monkeypatch, rate, seconds):
-    monkeypatch.setattr("vtune.deciding.measure", lambda *_: Measured(seconds, 0.0))
+    monkeypatch.setattr("vtune.deciding.measure", lambda *_: seen(seconds))
     study = search(time_budget=40, space={**SPACE, "learning_rate": rate})
     assert study.settings["decision"]["strategy"] == "coarse_to_fine"
     assert len(study.trials) == (6 if seconds < 40 else 1)

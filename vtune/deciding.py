@@ -6,14 +6,13 @@ models at once and take the best ("Improving Deep Neural Networks", week 3, "Hyp
 
 import math
 import time
-from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from vtune.ending import Ending
-from vtune.protocols import ChunkResult, Executor, Hparams, Leg, StrategyFactory, Training
+from vtune.protocols import ChunkResult, Executor, Leg, StrategyFactory, Training
 from vtune.results.store import Held
 from vtune.strategies.babysitting import has_rate
 from vtune.strategies.names import by_name
@@ -27,7 +26,7 @@ _SHARE = 0.75
 """How much of the time the search is planned to take: the rest is for programs that compile, and for the finals."""
 
 _IN_ROUNDS = 1.25
-"""How many times as long as foreseen the trials of a search in rounds take: workers wait for the last of each round, and
+"""How many times as long as foreseen the trials of a search in rounds take: workers wait for the last of a round, and
 large networks may take longer than the cost table has it. With 60 s it was 1.2 for breast cancer, and 1.6 for digits.
 """
 
@@ -35,24 +34,25 @@ _DAYS = 20
 """Of how many days the panda's plan makes one whole training."""
 
 _MEASURED_SECONDS = 0.5
-"""For how long a chunk is trained to be measured, or for a whole training: what it costs however few its epochs are is
-then a small part."""
+"""For how long a chunk is trained to be measured, where a whole training takes longer: what it costs however few epochs
+it has is then a small part."""
 
 
 class Measured(NamedTuple):
-    """What a chunk tells.
+    """What full chunks tell.
 
     Attributes:
-        trial_seconds: of one trial under all its seeds, in full chunks, all devices at work; compiling left out.
-        compile_seconds: that a program adds to a search, as many being compiled side by side as chunks are trained.
-        together: how many trials are trained in the time that one takes by itself, whose chunk has idle lanes.
-        mean: how many times as long as the one that was measured a trial of the space takes on average.
+        trial_seconds: that a trial of the space takes on average under all its seeds, in full chunks, all devices at
+            work; compiling left out.
+        compile_seconds: of a program.
+        epoch_seconds: that one trial by itself takes for an epoch under all its seeds.
+        seconds: that measuring took.
     """
 
     trial_seconds: float
     compile_seconds: float
-    together: float = 1.0
-    mean: float = 1.0
+    epoch_seconds: float
+    seconds: float = 0.0
 
 
 class Decision(NamedTuple):
@@ -83,68 +83,64 @@ def decide(measured: Measured, seconds: float, epochs: int, num_programs: int, h
     """Decides between many trials and one.
 
     Args:
-        measured: what one chunk told.
+        measured: what chunks told.
         seconds: that there are.
         epochs: of a whole training.
-        num_programs: that a search with many trials compiles.
+        num_programs: that a search with many trials compiles, but for the one that is measured.
         has_panda: whether one network can be babysat; else it is the caviar with as many trials as there is time for.
 
     Example:
-        >>> decide(Measured(trial_seconds=3.1, compile_seconds=2.0), seconds=600.0, epochs=20, num_programs=4).told
+        >>> measured = Measured(trial_seconds=3.1, compile_seconds=2.0, epoch_seconds=1.2)
+        >>> decide(measured, seconds=600.0, epochs=20, num_programs=3).told
         'one trial takes 3.1 s, 600 s hold 114 trials: caviar (coarse_to_fine, 114 trials of 20 epochs)'
     """
-    left = max(0.0, _SHARE * (seconds - measured.compile_seconds * num_programs))
-    trial_seconds = measured.trial_seconds * measured.mean
-    holds = int(left / (_IN_ROUNDS * trial_seconds))
-    found = f"one trial takes {trial_seconds:.2g} s, {seconds:.0f} s hold {holds} trials"
+    left = max(0.0, _SHARE * (seconds - measured.seconds - measured.compile_seconds * num_programs))
+    holds = int(left / (_IN_ROUNDS * measured.trial_seconds))
+    found = f"one trial takes {measured.trial_seconds:.2g} s, {seconds:.0f} s hold {holds} trials"
     if holds >= FEWEST or not has_panda:
         trials = min(max(holds, 1), MOST)
         reason = "" if holds >= FEWEST else "; no learning rate varies on a log scale, which the panda needs"
         told = f"{found}: caviar (coarse_to_fine, {trials} trial{'s' if trials > 1 else ''} of {epochs} epochs){reason}"
-        return Decision("coarse_to_fine", {}, trials, epochs, told)
+        return Decision("coarse_to_fine", {}, trials, epochs, told, measured.seconds)
     day = max(1, epochs // _DAYS)
-    day_seconds = measured.trial_seconds * measured.together * day / epochs
-    days = max(1, int(_SHARE * (seconds - measured.compile_seconds) / day_seconds))
+    left = _SHARE * (seconds - measured.seconds - measured.compile_seconds)  # the panda may begin at another size
+    days = max(1, int(left / (measured.epoch_seconds * day)))
     told = f"{found}: panda (babysit, {days} days of {day} epoch{'s' if day > 1 else ''})"
-    return Decision("babysit", {"day": day}, days, days * day, told)
+    return Decision("babysit", {"day": day}, days, days * day, told, measured.seconds)
 
 
 def measure(executor: Executor, job: Job, outlook: Outlook, seeds_per_trial: int) -> Measured:
     """Trains full chunks of the trial in the middle of the space, as many as are trained at the same time.
 
-    First for an epoch, which compiles, and other programs that the space needs side by side with theirs; then for
-    another; and then for as many as are soon done.
+    For an epoch, which compiles; for another, which tells how long an epoch is; and for as many as are soon done.
 
     Args:
         executor: of the search.
         job: likewise.
-        outlook: on what it is expected to cost, which tells how the middle compares with all that the space holds.
+        outlook: on what trials cost, which tells how the middle compares with all that the space holds.
         seeds_per_trial: how many trainings a trial has.
     """
-    parts, epochs, num_parallel = outlook.parts, outlook.planner.epochs, executor.num_parallel
+    started, parts, epochs = time.perf_counter(), outlook.parts, outlook.planner.epochs
     (row,) = parts.space.rows(np.full((1, len(parts.space.axes)), 0.5))
     middle = parts.usage.complete(parts.usage.used(row))
+    rung, num_parallel = job.ladder.rung(middle), executor.num_parallel
+    size = executor.num_parts * rung.lanes
 
-    def train(trials: Sequence[Hparams], num_epochs: int) -> list[ChunkResult]:
+    def chunk_seconds(num_epochs: int) -> float:
         done: list[ChunkResult] = []
-        lanes = [trial for trial in trials for _ in range(executor.num_parts * job.ladder.rung(trial).lanes)]
-        trainings = [Training((Leg(lane, trial, num_epochs),)) for lane, trial in enumerate(lanes)]
-        executor.train(trainings, done.append)
-        return done
+        legs = [Leg(trial_id, middle, num_epochs) for trial_id in range(num_parallel * size)]
+        executor.train([Training((leg,)) for leg in legs], done.append)
+        return max(fmean(chunk.seconds for chunk in done), 1e-9)
 
-    train([middle, *outlook.of_other_rungs(job.ladder, middle)[: num_parallel - 1]], 1)
-    chunks = [middle] * num_parallel
-    once = fmean(chunk.seconds for chunk in train(chunks, 1))
-    num_epochs = min(epochs, max(1, int(_MEASURED_SECONDS / max(once, 1e-9))))
-    done = train(chunks, num_epochs)
-    size = len(done[-1].chunk.trainings)
-    seconds = fmean(chunk.seconds for chunk in done) * epochs / num_epochs / size / num_parallel
-    program = job.program(job.ladder.rung(middle))
+    chunk_seconds(1)
+    epoch = chunk_seconds(1)
+    num_epochs = min(epochs, max(1, int(_MEASURED_SECONDS / epoch)))
+    whole = (chunk_seconds(num_epochs) if num_epochs > 1 else epoch) * epochs / num_epochs
     return Measured(
-        trial_seconds=max(seconds * seeds_per_trial, 1e-9),
-        compile_seconds=(program.compile_seconds or 0.0) / num_parallel,
-        together=size * max(1.0, num_parallel / seeds_per_trial),  # the seeds of one trial are chunks side by side
-        mean=outlook.mean_trial(job.ladder, middle),
+        whole / size / num_parallel * seeds_per_trial * outlook.mean_over(job.ladder, middle),
+        job.program(rung).compile_seconds or 0.0,
+        epoch * max(1.0, seeds_per_trial / num_parallel),  # the seeds of one trial are chunks side by side
+        time.perf_counter() - started,
     )
 
 
@@ -180,7 +176,6 @@ def decide_now(executor: Executor, job: Job, outlook: Outlook, ending: Ending, s
         ending: whose time there is.
         seeds_per_trial: how many trainings a trial has.
     """
-    started, seconds = time.perf_counter(), ending.seconds or math.inf
-    measured, has_panda = measure(executor, job, outlook, seeds_per_trial), has_rate(outlook.parts.written.axes)
-    decision = decide(measured, seconds, outlook.planner.epochs, job.ladder.num_rungs, has_panda)
-    return decision._replace(seconds=time.perf_counter() - started)
+    measured, seconds = measure(executor, job, outlook, seeds_per_trial), ending.seconds or math.inf
+    has_panda = has_rate(outlook.parts.written.axes)
+    return decide(measured, seconds, outlook.planner.epochs, job.ladder.num_rungs - 1, has_panda)

@@ -77,7 +77,7 @@ def search(
         data: ``(x, y)``, of which 20 % are held out to score trials; a ``vtune.Data``; or None for the digits of
             scikit-learn, 60 % to train, 20 % to score trials and 20 % to test the winner. Nothing is scaled but what
             ``vtune.Data`` is told to standardize; one warning names columns that are far from 1 in size.
-        strategy: what to try next: a name in ``vtune.strategies``, or one of its objects. "auto" measures one chunk and
+        strategy: what to try next: a name in ``vtune.strategies``, or one of its objects. "auto" measures a trial and
             decides by the ``time_budget`` between many trials and one that is watched, on ``trials`` and on ``epochs``;
             without a learning rate on a log scale, which the one needs, it is as many trials as there is time for.
         trials: how many to try in all.

@@ -5,7 +5,6 @@ workers, so what is expected is right for every kind of space, as far as the cos
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -93,19 +92,15 @@ class Outlook:
             {rung: beyond * fmean(lap.busy.get(rung, 0.0) for lap in laps) for rung in rungs},
         )
 
-    def mean_trial(self, ladder: Ladder, trial: Hparams) -> float:
-        """Returns how many times as long as this trial one of the space takes on average, each among its like."""
-        return fmean(self._trial_seconds(ladder, drawn) for drawn in self.draws) / self._trial_seconds(ladder, trial)
+    def mean_over(self, ladder: Ladder, trial: Hparams) -> float:
+        """Returns how many times as long as this trial one of the space takes on average, each among its like.
 
-    def of_other_rungs(self, ladder: Ladder, trial: Hparams) -> list[Hparams]:
-        """Returns a trial of each rung but that of this one; the rung that is drawn most often comes first."""
-        drawn = Counter[Rung]()
-        first: dict[Rung, Hparams] = {}
-        for each in self.draws:
-            rung = ladder.rung(each)
-            drawn[rung] += 1
-            first.setdefault(rung, each)
-        return [first[rung] for rung, _ in drawn.most_common() if rung != ladder.rung(trial)]
+        Of a model that vtune does not know all trials are taken to be alike.
+        """
+        if self.parts.findings.elastic is None:
+            return 1.0
+        drawn = [self._trial_seconds(ladder, each) for each in self.draws if ladder.covers(each)]
+        return fmean(drawn) / self._trial_seconds(ladder, trial)
 
     def exact_shapes(self) -> tuple[int, float]:
         """Returns how many shapes there are among the trials, and the seconds of a search with a program for each.
