@@ -12,7 +12,7 @@ loss is the better. What is under way when the time is over does not count. As t
 *test* is the accuracy of the network that is best at the end on rows that no side sees. Numbers are medians over the
 seeds with 95 % intervals; the data and their split are always the same.
 
-``auto`` is what a user with so many seconds calls: vtune measures a chunk, and finds out by itself how many trials of
+``auto`` is what a user with so many seconds calls: vtune measures a trial, and finds out by itself how many trials of
 ``coarse_to_fine`` the time holds; where it holds few, it babysits one. To the other strategies a number of trials has
 to be said before they start, as they cut it into rounds: as many are asked for as spend about ``--trainings`` whole
 trainings, by default what two slow cores do in the time; a time budget ends what takes longer, and who is done earlier

@@ -118,7 +118,7 @@ def test_a_chunk_is_trained_for_many_epochs_where_they_are_short(monkeypatch):
 
 
 def test_what_measuring_took_is_not_there_to_train():
-    assert decide(seen(seconds=1.0), 80.0, 20, 1).trials == 48
+    assert decide(seen(), 80.0, 20, 1).trials == 48
     assert decide(seen()._replace(seconds=40.0), 80.0, 20, 1).trials == 24
     assert decide(seen()._replace(seconds=90.0), 80.0, 20, 1).trials == 1
 

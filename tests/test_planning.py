@@ -109,10 +109,16 @@ def test_more_workers_take_less_and_a_mesh_compiles_one_program_after_the_other(
     assert mesh.seconds >= mesh.programs * cost_table(kind_of(jax.devices()[0])).compile_seconds
 
 
-def test_the_largest_chunks_are_the_largest_in_thought(monkeypatch):
+def looked_at(monkeypatch, model_fn, space):
+    """Returns the study of a long search that trains nothing, and the outlook on it."""
     monkeypatch.setattr("vtune.searching.Loop.run", lambda self: None)
-    study = vtune.search(vtune.MLP, MIXED, DATA, **LONG, progress=False)
-    outlook = Outlook(study.parts, study.parts.planner(**LONG, kind=kind_of(jax.devices()[0]), chunk="auto"), [])
+    study = vtune.search(model_fn, space, DATA, **LONG, progress=False)
+    planner = study.parts.planner(**LONG, kind=kind_of(jax.devices()[0]), chunk="auto")
+    return study, Outlook(study.parts, planner, [])
+
+
+def test_the_largest_chunks_are_the_largest_in_thought(monkeypatch):
+    study, outlook = looked_at(monkeypatch, vtune.MLP, MIXED)
     rungs = {study.job.rung(trial) for trial in outlook.draws}
     pairs = [(outlook.state_bytes(rung), study.job.program(rung).state_bytes) for rung in rungs]
     thought, true = zip(*pairs, strict=True)
@@ -122,14 +128,22 @@ def test_the_largest_chunks_are_the_largest_in_thought(monkeypatch):
 
 
 def test_trials_of_a_space_take_longer_on_average_than_small_ones(monkeypatch):
-    monkeypatch.setattr("vtune.searching.Loop.run", lambda self: None)
-    space = RATE | {"hidden": vtune.choice([8, 256]), "layers": 1}
-    study = vtune.search(vtune.MLP, space, DATA, **LONG, progress=False)
-    outlook = Outlook(study.parts, study.parts.planner(**LONG, kind=kind_of(jax.devices()[0]), chunk="auto"), [])
+    study, outlook = looked_at(monkeypatch, vtune.MLP, RATE | {"hidden": vtune.choice([8, 256]), "layers": 1})
     small, large = ({**outlook.draws[0], "hidden": hidden} for hidden in (8, 256))
-    of_small, of_large = (outlook.mean_over(study.job.ladder, trial) for trial in (small, large))
+    ladder = study.job.ladder
+    of_small, of_large = (outlook.mean_over(ladder, trial) for trial in (small, large))
     assert of_large < 1 < of_small
     assert 1 / of_large + 1 / of_small == pytest.approx(2, rel=0.1)  # each size is that of half the trials
+    of_its_own = ladder._replace(cells=(ladder.cell(small),))
+    assert not of_its_own.covers(large)
+    assert outlook.mean_over(of_its_own, small) == pytest.approx(1)  # among those that the ladder has a program for
+
+
+def test_all_trials_of_a_model_that_is_not_known_are_taken_to_be_alike(monkeypatch):
+    study, outlook = looked_at(
+        monkeypatch, Own, SPACES["a model of one's own"][1] | {"batch_size": vtune.choice([8, 64])}
+    )
+    assert [outlook.mean_over(study.job.ladder, trial) for trial in outlook.draws[:9]] == [1.0] * 9
 
 
 def test_workers_of_one_place_are_imagined_to_train_the_largest_first(monkeypatch):

@@ -23,11 +23,11 @@ FEWEST, MOST = 16, 4096
 """As few trials still make a caviar search; with more, a search gains less than a longer training does."""
 
 _SHARE = 0.75
-"""How much of the time the search is planned to take: the rest is for programs that compile, and for the finals."""
+"""How much of the time that measuring and compiling leave is for trials: the rest is for the finals, and for errors."""
 
 _IN_ROUNDS = 1.25
 """How many times as long as foreseen the trials of a search in rounds take: workers wait for the last of a round, and
-large networks may take longer than the cost table has it. With 60 s it was 1.2 for breast cancer, and 1.6 for digits.
+large networks may take longer than the cost table has it. ``benchmarks/quality.py`` prints what becomes of a minute.
 """
 
 _DAYS = 20
@@ -94,8 +94,11 @@ def decide(measured: Measured, seconds: float, epochs: int, num_programs: int, h
         >>> decide(measured, seconds=600.0, epochs=20, num_programs=3).told
         'one trial takes 3.1 s, 600 s hold 114 trials: caviar (coarse_to_fine, 114 trials of 20 epochs)'
     """
-    left = max(0.0, _SHARE * (seconds - measured.seconds - measured.compile_seconds * num_programs))
-    holds = int(left / (_IN_ROUNDS * measured.trial_seconds))
+
+    def left(programs: int) -> float:
+        return max(0.0, _SHARE * (seconds - measured.seconds - measured.compile_seconds * programs))
+
+    holds = int(left(num_programs) / (_IN_ROUNDS * measured.trial_seconds))
     found = f"one trial takes {measured.trial_seconds:.2g} s, {seconds:.0f} s hold {holds} trials"
     if holds >= FEWEST or not has_panda:
         trials = min(max(holds, 1), MOST)
@@ -103,8 +106,7 @@ def decide(measured: Measured, seconds: float, epochs: int, num_programs: int, h
         told = f"{found}: caviar (coarse_to_fine, {trials} trial{'s' if trials > 1 else ''} of {epochs} epochs){reason}"
         return Decision("coarse_to_fine", {}, trials, epochs, told, measured.seconds)
     day = max(1, epochs // _DAYS)
-    left = _SHARE * (seconds - measured.seconds - measured.compile_seconds)  # the panda may begin at another size
-    days = max(1, int(left / (measured.epoch_seconds * day)))
+    days = max(1, int(left(1) / (measured.epoch_seconds * day)))  # it may begin at another size than what was measured
     told = f"{found}: panda (babysit, {days} days of {day} epoch{'s' if day > 1 else ''})"
     return Decision("babysit", {"day": day}, days, days * day, told, measured.seconds)
 
