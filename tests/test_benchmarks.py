@@ -101,7 +101,8 @@ def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful(tmp_path)
         assert 0 < product_rate < 2  # products that are made once for all turns would come to many times the peak
         assert 0 < in_products
         assert 0 < at_work <= 1
-        assert true_sizes * product_rate == pytest.approx(products_alone, abs=0.011)
+        rounding = 0.005 * (1 + true_sizes + product_rate)  # all three are told as whole per cents
+        assert true_sizes * product_rate == pytest.approx(products_alone, abs=rounding + 1e-4)
     assert [row[0] for row in rungs] == own
     for _, trials, rung, of_rung, chunks, seconds, useful, true_sizes in rungs:
         assert trials == of_rung == "8"
@@ -110,17 +111,18 @@ def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful(tmp_path)
     assert [(row[0], row[2]) for row in spent] == [(name, run) for name in own for run in ("cold", "warm")]
     for _, _, run, seconds, *parts in spent:
         *of_workers, storing = (float(part.strip("% s")) for part in parts)
-        set_up, tracing, compiling, training, evaluating, queue = of_workers
+        _, tracing, compiling, *_ = of_workers
         assert float(seconds) > 0
         assert sum(of_workers) == pytest.approx(100, abs=0.4)
-        assert min(set_up, training, evaluating, queue, storing) > 0
-        assert (min(tracing, compiling) > 0) if run == "cold" else (tracing == compiling == 0)
+        assert storing >= 0
+        assert run == "cold" or tracing == compiling == 0
     kept = json.loads((tmp_path / "all.json").read_text())
     assert [len(search["warm"]) for search in kept["searches"]] == [1, 1, 1]
     assert "cores" in kept["machine"]
     assert list(kept["shares"]) == own
     for runs in kept["shares"].values():
-        assert runs["warm"]["compiling"] == 0 < runs["cold"]["compiling"]
+        assert runs["warm"]["tracing"] == runs["warm"]["compiling"] == 0 < min(runs["cold"].values())
+        assert min(value for name, value in runs["warm"].items() if name not in ("tracing", "compiling")) > 0
 
 
 def test_what_the_roofline_benchmark_forgets_is_found_out_and_made_anew(benchmark, monkeypatch):
@@ -227,7 +229,8 @@ def test_the_scaling_benchmark_tells_of_trials_width_and_devices(tmp_path):
     for row in [*found["trials"], *found["width"], *found["devices"]]:
         assert row["peak"] >= row["before"] > 0
         for lap in row["laps"]:
-            assert 0 <= lap["untrained"] <= lap["idle"] <= lap["seconds"]
+            assert 0 <= lap["untrained"] <= lap["idle"] + 1e-9  # one of them adds up in another order
+            assert lap["idle"] <= lap["seconds"]
             assert 0 < lap["loop"] <= lap["processor"] * 1.01
     assert "overhead of the loop under 100 us a trial, by *loop*: " in told
     assert found["devices"][0]["devices"] == 1

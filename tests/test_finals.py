@@ -139,6 +139,7 @@ class Breaks(Silent):
 
 
 def test_the_folder_is_written_now_and_then_and_when_the_finals_are_interrupted(tmp_path, study, monkeypatch):
+    monkeypatch.setattr("vtune.saves.SECONDS_BETWEEN_SAVES", 1e9)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         search(folder=tmp_path, progress=(breaks := Breaks(patched, tmp_path, after=4)))
     held = read_folder(tmp_path)

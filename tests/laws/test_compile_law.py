@@ -150,14 +150,17 @@ def test_a_worker_alone_has_its_next_program_compiled_while_it_trains(monkeypatc
 
 @pytest.mark.parametrize("is_hopeless", [False, True])
 def test_what_cannot_be_compiled_beside_a_training_is_left_to_the_worker(monkeypatch, first, is_hopeless):
-    on, tried, ready, is_tried_beside = Program.on, [], set(), threading.Event()
+    on, tried, ready = Program.on, [], set()
+    has_begun, is_tried_beside = threading.Event(), threading.Event()
 
     def compiling(program, place, *stopped):
         name = threading.current_thread().name
+        assert name == queue_module.TRAINING or has_begun.wait(60)
         tried.append((name, program.rung))
         if name == queue_module.COMPILING:
             is_tried_beside.set()
             raise MemoryError("no room for it")
+        has_begun.set()
         assert is_tried_beside.wait(60)  # the worker has begun with its first
         if is_hopeless and program.rung != tried[0][1]:
             raise MemoryError("no room for it")
