@@ -103,20 +103,20 @@ def test_the_roofline_benchmark_tells_what_share_of_the_peak_is_useful(tmp_path)
         assert 0 < at_work <= 1
         rounding = 0.005 * (1 + true_sizes + product_rate)  # all three are told as whole per cents
         assert true_sizes * product_rate == pytest.approx(products_alone, abs=rounding + 1e-4)
+    kept = json.loads((tmp_path / "all.json").read_text())
     assert [row[0] for row in rungs] == own
-    for _, trials, rung, of_rung, chunks, seconds, useful, true_sizes in rungs:
+    for (_, trials, rung, of_rung, *numbers), search in zip(rungs, kept["searches"][:2], strict=True):
         assert trials == of_rung == "8"
         assert rung in ("rows 128", "hidden 256, layers 4, rows 32")
-        assert min(int(chunks), float(seconds), int(useful), int(true_sizes.strip("%"))) > 0
+        (lap,) = search["warm"][0]["rungs"]
+        chunks, working, flops, made = (lap[name] for name in ("chunks", "working", "flops", "made"))
+        assert min(chunks, working, flops, made) > 0
+        assert numbers == [f"{chunks}", f"{working:.2f}", f"{flops / working / 1e9:.0f}", f"{flops / made:.0%}"]
     assert [(row[0], row[2]) for row in spent] == [(name, run) for name in own for run in ("cold", "warm")]
-    for _, _, run, seconds, *parts in spent:
-        *of_workers, storing = (float(part.strip("% s")) for part in parts)
-        _, tracing, compiling, *_ = of_workers
-        assert float(seconds) > 0
-        assert sum(of_workers) == pytest.approx(100, abs=0.4)
-        assert storing >= 0
-        assert run == "cold" or tracing == compiling == 0
-    kept = json.loads((tmp_path / "all.json").read_text())
+    for name, _, run, whole, *parts in spent:
+        *of_workers, storing = kept["shares"][name][run].values()
+        shares = [f"{seconds / sum(of_workers):.1%}" for seconds in of_workers]
+        assert [whole, *parts] == [f"{sum(of_workers):.2f}", *shares, f"{storing:.2f} s"]
     assert [len(search["warm"]) for search in kept["searches"]] == [1, 1, 1]
     assert "cores" in kept["machine"]
     assert list(kept["shares"]) == own
@@ -188,11 +188,12 @@ def test_the_packing_benchmark_tells_how_full_chunks_are(tmp_path):
     assert [(row["trials"], len(row["laps"])) for row in kept["searches"]] == [(9, 1)] * 3
     rows = [line.strip("| ").split(" | ") for line in told.splitlines()[4:]]
     assert [row[0] for row in rows] == [f"{name}, one rung" for name in ("successive halving", "Hyperband", "ASHA")]
-    for row in rows:
+    for row, search in zip(rows, kept["searches"], strict=True):
         assert 0 < float(row[4].split("%")[0]) <= 100
         # The bound goes by the median chunk: a search as short as these may come out below it.
-        seconds, bound, times = float(row[5]), float(row[6]), float(row[7].split()[0])
-        assert (seconds - 0.005) / (bound + 0.005) - 0.005 <= times <= (seconds + 0.005) / (bound - 0.005) + 0.005
+        (lap,) = search["laps"]
+        times = f"{lap['seconds'] / lap['bound']:.2f}"
+        assert row[5:] == [f"{lap['seconds']:.2f}", f"{lap['bound']:.2f}", f"{times} ({times} to {times})"]
 
 
 def test_the_chunks_benchmark_tells_how_near_the_cost_table_comes(tmp_path):
