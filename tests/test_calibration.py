@@ -124,11 +124,9 @@ def test_it_is_asked_for_one_thing_and_a_file_that_can_be_written(tmp_path, caps
 @pytest.mark.long
 def test_a_machine_is_measured_and_what_does_not_fit_is_not_written(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(calibration, "CASES", CASES[:5])
-    monkeypatch.setattr(calibration, "_REPEATS", 2)
+    monkeypatch.setattr(calibration, "_REPEATS", 3)  # the least whose median is not moved by one call that is held up
     file = tmp_path / "own.json"
-    with monkeypatch.context() as patched:
-        patched.setattr(calibration, "_FACTOR", 10.0)  # so short a timing may be off where others use the cores
-        assert main(["bench", "--calibrate", str(file)]) == 0
+    assert main(["bench", "--calibrate", str(file)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 8
     assert set(read_table(file).speeds) == set(SPEEDS)
     assert read_table(file).machine == HERE

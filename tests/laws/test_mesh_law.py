@@ -292,7 +292,7 @@ def test_two_processes_train_one_population_and_agree(tmp_path, study):
         for number in range(2)
     ]
     try:
-        outputs = [process.communicate(timeout=900) for process in processes]
+        outputs = [process.communicate(timeout=300) for process in processes]
     finally:
         for process in processes:
             process.kill()
